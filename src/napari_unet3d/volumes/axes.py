@@ -48,7 +48,7 @@ def name_axes(where: str, shape: Sequence[int], found: str, wanted: str | None =
 
 
 def describe(shape: Sequence[int], letters: str) -> str:
-    """Return the axes in words.
+    """Return the axes in words; those of length 1 only if they are needed.
 
     Examples
     --------
@@ -56,7 +56,9 @@ def describe(shape: Sequence[int], letters: str) -> str:
     'z = 5, y = 64, x = 64, colour samples = 3'
     """
     return ", ".join(
-        f"{_NAMES.get(letter, letter)} = {size}" for letter, size in zip(letters, shape, strict=True)
+        f"{_NAMES.get(letter, letter)} = {size}"
+        for letter, size in zip(letters, shape, strict=True)
+        if size != 1 or letter in "zyx"
     )
 
 

@@ -105,6 +105,8 @@ def exists_already(target: Path) -> str:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder with all it holds; what is gone already is no error."""
+    if not os.path.lexists(path):
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

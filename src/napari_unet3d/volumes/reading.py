@@ -65,7 +65,7 @@ def read_volume(
         else place.stem
     )
     name = f"{stem} {dataset.strip('/')}" if dataset else stem
-    return replace(volume, name=name, path=os.fspath(path))
+    return replace(volume, name=shown(name), path=os.fspath(path))
 
 
 def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:

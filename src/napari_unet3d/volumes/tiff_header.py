@@ -82,7 +82,7 @@ def declared_planes(description: str) -> int | None:
 
     Examples
     --------
-    >>> declared_planes("ImageJ=1.54f\\nimages=12\\nslices=12\\n")
+    >>> declared_planes("ImageJ=1.54f\nimages=12\nslices=12\n")
     12
     >>> declared_planes('<OME><Image><Pixels SizeX="9" SizeY="9" SizeZ="4" SizeC="2" SizeT="1">')
     8

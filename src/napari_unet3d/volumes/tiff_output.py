@@ -50,12 +50,11 @@ class TiffOutput(Output):
         z, y, x, *c = self.shape
         return (z, *c, y, x)
 
-    def _axes(self) -> str:
-        return "ZYX" if len(self.shape) == 3 else "ZCYX"
-
     def _write_imagej_header(self, path: Path) -> None:
         size, spec = self._spec.voxel_size, self._spec
-        metadata: dict[str, Any] = {"axes": self._axes(), "spacing": size[0], "unit": spec.unit}
+        z, y, x, *c = self.shape
+        # All of ImageJ's axes: of fewer, tifffile takes a last axis of 1 for a colour's samples.
+        metadata: dict[str, Any] = {"axes": "TZCYXS", "spacing": size[0], "unit": spec.unit}
         for axis, offset, step in zip("zyx", spec.translate, size, strict=True):
             if offset:
                 # ImageJ's origin is the voxel, counted from the first, at which the coordinate is 0.
@@ -64,7 +63,7 @@ class TiffOutput(Output):
             # Above 4 GiB ImageJ's own form has one directory only; tifffile warns that it writes that.
             warnings.filterwarnings("ignore", message=".*truncating ImageJ file", category=UserWarning)
             writer.write(
-                shape=self._stored_shape(),
+                shape=(1, z, *(c or [1]), y, x, 1),
                 dtype=self.dtype,
                 photometric="minisblack",
                 resolution=(1 / size[2], 1 / size[1]),
@@ -74,7 +73,7 @@ class TiffOutput(Output):
     def _write_ome_header(self, path: Path) -> None:
         spec, unit = self._spec, _OME_UNITS[self._spec.unit]
         n_planes = int(np.prod(self._stored_shape()[:-2]))
-        metadata: dict[str, Any] = {"axes": self._axes()}
+        metadata: dict[str, Any] = {"axes": "ZYX" if len(self.shape) == 3 else "ZCYX"}
         plane: dict[str, Any] = {}
         for axis, step, offset in zip("ZYX", spec.voxel_size, spec.translate, strict=True):
             metadata[f"PhysicalSize{axis}"] = step

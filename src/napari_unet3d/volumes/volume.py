@@ -231,4 +231,8 @@ def shown(path: str | os.PathLike[str]) -> str:
 
     Under ``LANG=C`` a path with an umlaut holds surrogates, and printing those raises.
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fspath(path)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -21,6 +21,7 @@ from zarr.storage import LocalStore
 from napari_unet3d.volumes import partial
 from napari_unet3d.volumes.arrays import Box
 from napari_unet3d.volumes.output import Output, OutputSpec
+from napari_unet3d.volumes.volume import shown
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
 _CHUNK_SIZE = 128
@@ -45,11 +46,10 @@ class ZarrOutput(Output):
         z, y, x, *c = self.shape
         stored = (*c, z, y, x)
         chunks = tuple(min(size, _CHUNK_SIZE) for size in (z, y, x))
-        metadata = describe(self._spec)
         group = zarr.create_group(
             LocalStore(path),
             zarr_format=3,
-            attributes={"ome": metadata.model_dump(mode="json", by_alias=True, exclude_none=True)},
+            attributes={"ome": describe(self._spec)},
         )
         self._array: Any = group.create_array(
             "0",
@@ -85,8 +85,8 @@ class ZarrOutput(Output):
         """Nothing is held open between writes."""
 
 
-def describe(spec: OutputSpec) -> v05.Image:
-    """Return the OME-Zarr 0.5 metadata of an output."""
+def describe(spec: OutputSpec) -> dict[str, Any]:
+    """Return the OME-Zarr 0.5 metadata of an output, ready for JSON."""
     axes: list[Any] = [v05.SpaceAxis(name=axis, unit=_UNITS.get(spec.unit)) for axis in "zyx"]
     scale, translation = list(spec.voxel_size), list(spec.translate)
     if len(spec.shape) == 4:
@@ -97,13 +97,18 @@ def describe(spec: OutputSpec) -> v05.Image:
     if any(translation):
         transforms.append(v05.TranslationTransformation(translation=translation))
     multiscale = v05.Multiscale(
-        name=spec.target.stem,
+        name=shown(spec.target.stem),
         axes=axes,
         datasets=[v05.Dataset(path="0", coordinateTransformations=transforms)],
     )
-    if spec.kind == "image":
-        return v05.Image(multiscales=[multiscale])
-    return v05.LabelImage(multiscales=[multiscale], image_label=_image_label(spec.class_names))
+    image: v05.Image = v05.Image(multiscales=[multiscale])
+    if spec.kind == "labels":
+        image = v05.LabelImage(multiscales=[multiscale], image_label=_image_label(spec.class_names))
+    document: dict[str, Any] = image.model_dump(mode="json", by_alias=True, exclude_none=True)
+    # The model of a property knows its label value alone and drops the rest, which OME-Zarr leaves free.
+    for entry in document.get("image-label", {}).get("properties", []):
+        entry["class"] = spec.class_names[entry["label-value"]]
+    return document
 
 
 def _image_label(class_names: tuple[str, ...]) -> v05.ImageLabel:
@@ -113,8 +118,8 @@ def _image_label(class_names: tuple[str, ...]) -> v05.ImageLabel:
     for value in range(1, len(class_names)):
         rgb = _COLORS[(value - 1) % len(_COLORS)]
         colors.append(v05.LabelColor(label_value=value, rgba=[*rgb, 255]))
-    names: list[Any] = [{"label-value": value, "class": name} for value, name in enumerate(class_names)]
-    return v05.ImageLabel(version="0.5", colors=colors, properties=names)
+    properties = [v05.LabelProperty(label_value=value) for value in range(len(class_names))]
+    return v05.ImageLabel(version="0.5", colors=colors, properties=properties)
 
 
 def _chunks(array: Any) -> Iterator[tuple[tuple[int, ...], Box]]:
