@@ -1,0 +1,1 @@
+"""The numbers: sizes, tiles, intensities, components. No files, no Keras, no Qt."""

@@ -1,0 +1,43 @@
+"""The errors a user can meet, each with a message that can be acted on.
+
+A message says what was passed, what is wrong with it and what works. Mistakes of a caller
+in code stay `TypeError` and `ValueError`.
+"""
+
+from __future__ import annotations
+
+
+class Unet3dError(Exception):
+    """Something a user passed, or a machine lacks, that stops the work."""
+
+
+class SizeError(Unet3dError):
+    """A size does not fit the network."""
+
+
+class MemoryBudgetError(Unet3dError):
+    """Nothing fits into the memory that may be used."""
+
+
+class OutOfMemoryError(Unet3dError):
+    """The device ran out of memory in mid-computation."""
+
+
+class DeviceError(Unet3dError):
+    """The device that was asked for is not there."""
+
+
+class VolumeError(Unet3dError):
+    """A volume cannot be read, or is not what it should be."""
+
+
+class OutputError(Unet3dError):
+    """A result cannot be written where it was asked for."""
+
+
+class ModelError(Unet3dError):
+    """A model folder, or a foreign model file, is refused."""
+
+
+class SpecError(Unet3dError):
+    """The choices for a run contradict each other or the data."""

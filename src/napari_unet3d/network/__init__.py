@@ -1,0 +1,1 @@
+"""The network and the model folder: the only room that imports Keras and TensorFlow."""

@@ -1,0 +1,141 @@
+"""What a network can run on here, and how much memory is free there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from napari_unet3d.errors import DeviceError
+from napari_unet3d.network import runtime
+
+# The rest is for what else runs, and for what a prediction of memory misses.
+USABLE_SHARE = 0.75
+_CGROUP = Path("/sys/fs/cgroup")
+_TENSOR_CORES_SINCE = (7, 0)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something a network runs on.
+
+    Attributes
+    ----------
+    name
+        `cpu`, `gpu:0`, `gpu:1`, ..
+    label
+        What a person calls it.
+    mixed_precision
+        Whether convolutions run in float16; on a CPU never.
+    """
+
+    name: str
+    label: str
+    mixed_precision: bool = False
+
+    @property
+    def is_gpu(self) -> bool:
+        """Return whether it is a GPU."""
+        return self.name.startswith("gpu")
+
+    @property
+    def index(self) -> int:
+        """Return its number among the devices of its kind."""
+        return int(self.name.partition(":")[2] or 0)
+
+    @property
+    def tensorflow_name(self) -> str:
+        """Return what TensorFlow calls it."""
+        return f"/{'GPU' if self.is_gpu else 'CPU'}:{self.index}"
+
+    @property
+    def bytes_per_value(self) -> int:
+        """Return the bytes of one value of an activation."""
+        return 2 if self.mixed_precision else 4
+
+
+def list_devices() -> list[Device]:
+    """Return the GPUs that TensorFlow can use, then the CPU."""
+    tf = runtime.load_tensorflow()
+    gpus = [
+        _gpu(index, tf.config.experimental.get_device_details(gpu))
+        for index, gpu in enumerate(tf.config.list_physical_devices("GPU"))
+    ]
+    return [*gpus, Device("cpu", f"CPU, {_counted_threads()}")]
+
+
+def select_device(name: str = "auto") -> Device:
+    """Return the device of that name; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device. The message lists those that are there.
+    """
+    devices = list_devices()
+    wanted = "gpu:0" if name == "gpu" else name
+    for device in devices:
+        if wanted in ("auto", device.name):
+            return device
+    there = ", ".join(f"{device.name} ({device.label})" for device in devices)
+    raise DeviceError(f"There is no device {name!r} that TensorFlow can use here. There is: {there}.")
+
+
+def free_memory(device: Device) -> int:
+    """Return the free memory of a device in bytes; of the host within the limit of its control group."""
+    free = _free_gpu_memory(device.index) if device.is_gpu else None
+    return _free_host_memory() if free is None else free
+
+
+def usable_memory(device: Device) -> int:
+    """Return how much of the free memory a run takes when nobody says how much, in bytes."""
+    return int(USABLE_SHARE * free_memory(device))
+
+
+def _gpu(index: int, details: dict[str, Any]) -> Device:
+    capability = details.get("compute_capability") or (0, 0)
+    return Device(
+        f"gpu:{index}", str(details.get("device_name", "GPU")), tuple(capability) >= _TENSOR_CORES_SINCE
+    )
+
+
+def _counted_threads() -> str:
+    try:
+        n = len(psutil.Process().cpu_affinity())
+    except AttributeError:  # macOS
+        n = psutil.cpu_count() or 1
+    return f"{n} thread" if n == 1 else f"{n} threads"
+
+
+def _free_host_memory() -> int:
+    free = int(psutil.virtual_memory().available)
+    for limit, used, reclaimable in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            total = int((_CGROUP / limit).read_text())
+            in_use = int((_CGROUP / used).read_text())
+            statistics = (_CGROUP / limit).with_name("memory.stat").read_text().split()
+        except (OSError, ValueError):  # no such control group, or "max": no limit
+            continue
+        cache = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(reclaimable, "0")
+        free = min(free, total - in_use + int(cache))
+    return max(0, free)
+
+
+def _free_gpu_memory(index: int) -> int | None:
+    """Return what `nvidia-smi` says, or None without it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, f"--id={index}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(answer.split()[0]) << 20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None

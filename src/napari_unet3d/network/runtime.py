@@ -1,0 +1,180 @@
+"""TensorFlow, set up in one place: the environment before its import, and the compiled forward pass.
+
+The only module with code for TensorFlow itself; the rest of the room speaks Keras.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.geometry import peak_bytes
+from napari_unet3d.errors import DeviceError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.devices import Device
+
+ENVIRONMENT = {
+    # TensorFlow leaves oneDNN off on CPUs without AVX-512; with it these networks are 3 to 9 times faster.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    # Its notes on missing GPUs read like errors; what matters is said by `napari-unet3d info`.
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "KERAS_BACKEND": "tensorflow",
+}
+_RESERVE_UNIT = 1 << 20
+
+
+@cache
+def load_tensorflow() -> Any:
+    """Import TensorFlow in the right environment and return it.
+
+    A variable that the user has set is left as it is.
+
+    Raises
+    ------
+    DeviceError
+        If TensorFlow cannot be imported; the message says how to install it.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        with _standard_error_withheld():
+            import tensorflow as tf
+    except ImportError as error:
+        raise DeviceError(
+            f"TensorFlow cannot be imported ({error}). Installing it again helps: pip install --force-reinstall tensorflow"
+        ) from error
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            # Somebody in this process has used the GPU already; its setting stands.
+            break
+    return tf
+
+
+@contextmanager
+def _standard_error_withheld() -> Iterator[None]:
+    """Keep what native code prints to standard error back, and show it if the block fails.
+
+    TensorFlow reports missing CUDA drivers while it is imported, before its log level counts.
+    """
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # a program without standard error, as pythonw is
+        yield
+        return
+    with tempfile.TemporaryFile() as withheld:
+        os.dup2(withheld.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            withheld.seek(0)
+            os.write(saved, withheld.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def one_dnn_note() -> str:
+    """Return whether oneDNN is used on the CPU, and why, as one sentence."""
+    value = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    if value == "0":
+        return "oneDNN is off, because TF_ENABLE_ONEDNN_OPTS is 0; the CPU is 3 to 9 times slower without it."
+    if "tensorflow" in sys.modules and not load_tensorflow.cache_info().currsize:
+        return "TensorFlow was imported by something else before; whether it uses oneDNN is not known."
+    return "oneDNN is on for the CPU."
+
+
+def compile_forward(
+    spec: NetworkSpec,
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    input_shape: tuple[int, int, int],
+    head: str,
+    device: Device,
+) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
+    """Compile one valid pass for one input shape on one device.
+
+    Parameters
+    ----------
+    spec
+        The network.
+    weights
+        Its arrays by name.
+    input_shape
+        Shape (z, y, x) of every input.
+    head
+        `logits` and `probabilities` are float32 (z, y, x, classes), `labels` uint8 (z, y, x).
+    device
+        Where it runs.
+
+    Returns
+    -------
+    callable
+        From (z, y, x, channels) float32 to the output. It raises an OutOfMemoryError when the device has
+        no room.
+    """
+    tf = load_tensorflow()
+    from napari_unet3d.network.unet import build_unet
+
+    with _out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
+        network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
+        for variable in network.weights:
+            variable.assign(weights[variable.path])
+        if not device.is_gpu:
+            _reserve(tf, peak_bytes(input_shape, spec))
+    finish = _heads(tf)[head]
+
+    # XLA on a CPU is ten times slower for this network.
+    @tf.function(jit_compile=False, input_signature=[tf.TensorSpec((1, *input_shape, spec.channels), tf.float32)])  # type: ignore[untyped-decorator]
+    def forward(image: Any) -> Any:
+        return finish(network(image, training=False)[0])
+
+    def run(image: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        with _out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
+            result: npt.NDArray[Any] = forward(tf.constant(image[np.newaxis])).numpy()
+            return result
+
+    return run
+
+
+def _heads(tf: Any) -> dict[str, Callable[[Any], Any]]:
+    return {
+        "logits": lambda logits: logits,
+        "probabilities": lambda logits: tf.nn.softmax(logits, axis=-1),
+        "labels": lambda logits: tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), tf.uint8),
+    }
+
+
+def _reserve(tf: Any, n_bytes: int) -> None:
+    """Make TensorFlow's allocator take its memory as one piece, before it is cut up.
+
+    Otherwise it grows by pieces that do not fit what comes later, and takes up to twice as much. The pages are
+    not touched, so nothing is used before it is needed. Windows counts them as used, so there it is left out.
+    """
+    if os.name != "nt":
+        tf.raw_ops.Empty(shape=[-(-n_bytes // _RESERVE_UNIT), _RESERVE_UNIT], dtype=tf.uint8, init=False)
+
+
+@contextmanager
+def _out_of_memory_named(tf: Any, device: Device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error
+    except (tf.errors.InternalError, tf.errors.UnknownError) as error:
+        # What cuDNN and the CUDA driver say when there is no memory left reaches us under these names.
+        if "out of memory" not in str(error).lower():
+            raise
+        raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error

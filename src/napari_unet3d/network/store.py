@@ -1,0 +1,224 @@
+"""Models on disk: a folder with `model.json` and `weights.safetensors`, written whole or not at all.
+
+Nothing in the folder can run code: the network is built from the spec, the weights are plain numbers, and both are
+checked before any of them is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_safetensors
+from safetensors.numpy import save as to_safetensors
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.geometry import n_parameters
+from napari_unet3d.errors import ModelError
+from napari_unet3d.network.model import Model, ModelCard, check_weights
+
+FORMAT = "napari-unet3d model"
+FORMAT_VERSION = 1
+SUFFIX = ".unet3d"
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+MAX_PARAMETERS = 500_000_000
+_MAX_HEADER_BYTES = 1 << 20
+
+
+class _Weights(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    file: str
+    sha256: str
+
+
+class _Folder(BaseModel):
+    """What `model.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: str
+    format_version: int
+    model: ModelCard
+    software: Mapping[str, str]
+    weights: _Weights
+
+
+def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a model folder, whole or not at all.
+
+    Parameters
+    ----------
+    model
+        What to save.
+    path
+        The folder, by custom with the suffix `.unet3d`.
+    overwrite
+        Replace a model that is already there.
+
+    Raises
+    ------
+    ModelError
+        If the folder exists (or, with `overwrite`, is something other than a model), or cannot be written.
+    """
+    target = Path(path).absolute()
+    if target.exists() and not overwrite:
+        raise ModelError(f"{target} exists already. Choose another name, or overwrite it (--overwrite).")
+    if target.exists() and not (target / CARD_FILE).is_file():
+        raise ModelError(f"{target} is not a model folder, so it is not overwritten. Choose another name.")
+    weights = to_safetensors({name: np.ascontiguousarray(model.weights[name]) for name in model.spec.weight_shapes})
+    folder = _Folder(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        model=model.card,
+        software=_versions(),
+        weights=_Weights(file=WEIGHTS_FILE, sha256=hashlib.sha256(weights).hexdigest()),
+    )
+    begun = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(begun, ignore_errors=True)
+        begun.mkdir()
+        _write_through(begun / WEIGHTS_FILE, weights)
+        _write_through(begun / CARD_FILE, (folder.model_dump_json(indent=2) + "\n").encode())
+        _sync_folder(begun)
+        with _moved_aside(target):
+            begun.rename(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {target}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+    return target
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Read a model folder and check all of it; no code of it is run and no Keras imported.
+
+    Parameters
+    ----------
+    path
+        A folder written by `save_model`.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not one, is damaged, of a newer format, or its weights are not those that were saved.
+    """
+    target = Path(path)
+    if not target.exists():
+        raise ModelError(f"There is no model folder {target}.")
+    card_file = target / CARD_FILE
+    if not card_file.is_file():
+        raise ModelError(f"{target} is not a model folder: it holds no {CARD_FILE}.")
+    folder = _read_card(card_file)
+    spec = folder.model.network
+    _check_size(spec, card_file)
+    if folder.weights.file != WEIGHTS_FILE:
+        raise ModelError(f"{card_file} names the weights file {folder.weights.file!r}; it must be {WEIGHTS_FILE!r}.")
+    weights = _read_weights(target / WEIGHTS_FILE, spec, folder.weights.sha256)
+    return Model(folder.model, weights)
+
+
+def _read_card(path: Path) -> _Folder:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read, it may be cut off or damaged: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"{path} does not describe a model of napari-unet3d: its format is not {FORMAT!r}.")
+    version = content.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has format version {version}; this program reads up to version {FORMAT_VERSION}. "
+            "A newer napari-unet3d reads it."
+        )
+    try:
+        return _Folder.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ModelError(f"{path} is refused at {where}: {reason}.") from error
+
+
+def _check_size(spec: NetworkSpec, path: Path) -> None:
+    if n_parameters(spec) > MAX_PARAMETERS:
+        raise ModelError(
+            f"{path} describes a network of {n_parameters(spec):,} parameters ({spec.blocks} blocks, {spec.filters} "
+            f"filters); more than {MAX_PARAMETERS:,} are refused."
+        )
+
+
+def _read_weights(path: Path, spec: NetworkSpec, sha256: str) -> dict[str, npt.NDArray[Any]]:
+    if not path.is_file():
+        raise ModelError(f"The weights are missing: there is no file {path}.")
+    most = 4 * n_parameters(spec) + _MAX_HEADER_BYTES
+    size = path.stat().st_size
+    if size > most:
+        raise ModelError(f"{path} has {size:,} bytes; the weights of this network take at most {most:,}.")
+    content = path.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    if header > min(len(content) - 8, _MAX_HEADER_BYTES):
+        raise ModelError(f"{path} declares a header of {header:,} bytes, but has {size:,} bytes in all.")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(f"{path} is not what was saved with this model: its SHA-256 differs from the one in {CARD_FILE}.")
+    try:
+        weights = read_safetensors(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    try:
+        check_weights(spec, weights)
+    except ModelError as error:
+        raise ModelError(f"{path} is refused. {error}") from error
+    return {name: weights[name] for name in spec.weight_shapes}
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in ("napari-unet3d", "keras", "tensorflow", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    # Windows cannot open a folder; its rename is journalled.
+    if os.name != "nt":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _moved_aside(target: Path) -> Iterator[None]:
+    """Move what is at `target` away, and back if the block fails; gone when it succeeds."""
+    if not target.exists():
+        yield
+        return
+    aside = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    target.rename(aside)
+    try:
+        yield
+    except OSError:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
