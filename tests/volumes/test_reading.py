@@ -55,8 +55,13 @@ def _zarr(path, values, **options):
 
 LAYOUTS = {
     "one run of planes": lambda d: (tifffile.imwrite(d / "a.tif", VALUES), d / "a.tif")[1],
-    "ImageJ": lambda d: (tifffile.imwrite(d / "a.tif", VALUES, imagej=True, metadata={"axes": "ZYX"}), d / "a.tif")[1],
-    "OME": lambda d: (tifffile.imwrite(d / "a.ome.tif", VALUES, metadata={"axes": "ZYX"}), d / "a.ome.tif")[1],
+    "ImageJ": lambda d: (
+        tifffile.imwrite(d / "a.tif", VALUES, imagej=True, metadata={"axes": "ZYX"}),
+        d / "a.tif",
+    )[1],
+    "OME": lambda d: (tifffile.imwrite(d / "a.ome.tif", VALUES, metadata={"axes": "ZYX"}), d / "a.ome.tif")[
+        1
+    ],
     "a page a plane": lambda d: _pages(d / "a.tif", VALUES),
     "strips of 7 rows": lambda d: _pages(d / "a.tif", VALUES, rowsperstrip=7),
     "big-endian": lambda d: (tifffile.imwrite(d / "a.tif", VALUES, byteorder=">"), d / "a.tif")[1],
@@ -96,7 +101,9 @@ def test_every_layout_is_lazy_and_says_that_it_is_big_endian(stored, layout):
     volume = stored[layout]
     assert volume.is_lazy
     assert (volume.shape, volume.dtype, volume.nbytes) == (SHAPE, np.dtype(np.uint16), VALUES.nbytes)
-    assert any("Big-endian" in note for note in volume.notes) == (layout in ("big-endian", "HDF5, big-endian"))
+    assert any("Big-endian" in note for note in volume.notes) == (
+        layout in ("big-endian", "HDF5, big-endian")
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -143,7 +150,9 @@ def test_a_blank_compressed_plane_is_no_bomb(tmp_path):
 @pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m"])
 def test_imagej_gives_spacing_unit_resolution_and_origin(tmp_path, unit):
     metadata = {"axes": "ZYX", "spacing": 0.5, "unit": unit, "xorigin": -20.0}
-    tifffile.imwrite(tmp_path / "a.tif", VALUES, imagej=True, resolution=(1 / 0.1, 1 / 0.235), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.tif", VALUES, imagej=True, resolution=(1 / 0.1, 1 / 0.235), metadata=metadata
+    )
     volume = read_volume(tmp_path / "a.tif")
     assert volume.voxel_size == (0.5, 0.235, 0.1)
     assert volume.unit == "um"
@@ -183,7 +192,12 @@ def test_channels_come_last_where_the_file_names_them(tmp_path):
 def test_a_colour_stack_is_read_as_channels_only_where_that_is_asked_for(tmp_path, planarconfig, compression):
     colour = np.random.default_rng(1).integers(0, 255, (4, 20, 30, 3)).astype(np.uint8)
     stored_order = colour if planarconfig == "CONTIG" else colour.transpose(0, 3, 1, 2)
-    options = {"photometric": "rgb", "planarconfig": planarconfig, "compression": compression, "rowsperstrip": 7}
+    options = {
+        "photometric": "rgb",
+        "planarconfig": planarconfig,
+        "compression": compression,
+        "rowsperstrip": 7,
+    }
     _pages(tmp_path / "a.tif", stored_order, **options)
     with pytest.raises(VolumeError, match=r"colour samples = 3.*--axes z"):
         read_volume(tmp_path / "a.tif")
@@ -213,9 +227,12 @@ def test_every_tenth_slice_is_a_stack_without_gaps(tmp_path):
 def test_a_slice_of_a_stack_may_be_one_file_of_a_larger_ome_image(tmp_path):
     for z in range(3):
         text = (
-            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="4" SizeY="3" SizeZ="3" SizeC="1" '
-            'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="2"><TiffData/></Pixels></Image></OME>'
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+            '<Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8"'
+            ' SizeX="4" SizeY="3" SizeZ="3" SizeC="1" '
+            'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="2"><TiffData/></Pixels>'
+            "</Image></OME>"
         )
         plane = np.full((3, 4), z, np.uint8)
         tifffile.imwrite(tmp_path / f"z{z}.tif", plane, description=text, metadata=None)
@@ -270,7 +287,9 @@ def test_an_hdf5_array_is_named_behind_a_colon_or_as_dataset(tmp_path):
         ("/table", (4,), "float64"),
         ("/volumes/raw", SHAPE, "uint16"),
     ]
-    with pytest.raises(VolumeError, match=r"several arrays: /other 3 x 40 x 33 float64; .*Name one: .*a.h5:/other"):
+    with pytest.raises(
+        VolumeError, match=r"several arrays: /other 3 x 40 x 33 float64; .*Name one: .*a.h5:/other"
+    ):
         read_volume(tmp_path / "a.h5")
     with pytest.raises(VolumeError, match=r"no array '/nothing'; its arrays are: /other"):
         read_volume(f"{tmp_path}/a.h5:/nothing")
@@ -281,7 +300,9 @@ def test_an_hdf5_array_is_named_behind_a_colon_or_as_dataset(tmp_path):
 def test_the_axis_tags_of_ilastik_are_understood(tmp_path):
     _hdf5(tmp_path / "a.h5", np.zeros((1, 4, 5, 6, 2), np.uint8))
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file["volumes/raw"].attrs["axistags"] = '{"axes": [' + ", ".join(f'{{"key": "{k}"}}' for k in "tzyxc") + "]}"
+        file["volumes/raw"].attrs["axistags"] = (
+            '{"axes": [' + ", ".join(f'{{"key": "{k}"}}' for k in "tzyxc") + "]}"
+        )
     volume = read_volume(tmp_path / "a.h5", dataset="volumes/raw")
     assert (volume.shape, volume.n_channels) == ((4, 5, 6), 2)
 
@@ -294,7 +315,10 @@ def test_a_bare_zarr_array_may_name_its_axes(tmp_path):
 def _ome_zarr(path, version, *, dataset_scale, outer=None, unit="micrometer"):
     axes = [{"name": "c", "type": "channel"}]
     axes += [{"name": axis, "type": "space", "unit": unit} for axis in "zyx"]
-    steps = [{"type": "scale", "scale": [1, *dataset_scale]}, {"type": "translation", "translation": [0, 1, 2, 3]}]
+    steps = [
+        {"type": "scale", "scale": [1, *dataset_scale]},
+        {"type": "translation", "translation": [0, 1, 2, 3]},
+    ]
     half = [{"type": "scale", "scale": [1, *(2 * size for size in dataset_scale)]}]
     datasets = [
         {"path": "0", "coordinateTransformations": steps},
@@ -304,7 +328,9 @@ def _ome_zarr(path, version, *, dataset_scale, outer=None, unit="micrometer"):
     if outer:
         multiscale["coordinateTransformations"] = [{"type": "scale", "scale": [1, *outer]}]
     is_new = version == "0.5"
-    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}} if is_new else {"multiscales": [multiscale]}
+    attributes = (
+        {"ome": {"version": "0.5", "multiscales": [multiscale]}} if is_new else {"multiscales": [multiscale]}
+    )
     group = zarr.create_group(path, zarr_format=3 if is_new else 2, attributes=attributes)
     group.create_array("0", data=VALUES[None], chunks=(1, 4, 16, 16))
     group.create_array("1", data=VALUES[None, ::2, ::2, ::2], chunks=(1, 4, 16, 16))

@@ -112,7 +112,10 @@ def inside(relative: str, where: str) -> str:
 def _open(path: Path) -> Any:
     _refuse_pickle(path)
     try:
-        return zarr.open(LocalStore(path, read_only=True), mode="r")
+        node = zarr.open(LocalStore(path, read_only=True), mode="r")
+        # Attributes that are no mapping show themselves here and not in the middle of the work.
+        node.attrs.asdict()
+        return node
     except FileNotFoundError as error:
         raise VolumeError(f"{shown(path)} is no Zarr array or group.") from error
     except (ValueError, KeyError, TypeError, NotImplementedError, AttributeError) as error:
@@ -127,7 +130,10 @@ def _refuse_pickle(path: Path) -> None:
         return
     except ValueError as error:
         raise VolumeError(f"{shown(path)} is damaged: .zarray is no JSON ({error}).") from error
-    codecs = [metadata.get("compressor"), *(metadata.get("filters") or [])]
+    if not isinstance(metadata, dict):
+        raise VolumeError(f"{shown(path)} is damaged: .zarray does not describe an array.")
+    filters = metadata.get("filters")
+    codecs = [metadata.get("compressor"), *(filters if isinstance(filters, list) else [])]
     if any(isinstance(codec, dict) and codec.get("id") == "pickle" for codec in codecs):
         raise VolumeError(f"{shown(path)} holds pickled Python objects, which can run code; it is not read.")
 

@@ -26,15 +26,20 @@ from napari_unet3d.volumes.tiff_planes import TiffPlanes, collect_planes
 from napari_unet3d.volumes.volume import Calibration, Volume, calibrate, micrometers, shown
 
 _LETTERS = {"Z": "z", "Y": "y", "X": "x", "C": "c", "T": "t", "S": "s"}
-# What tifffile lets through when a file is damaged.
+# What comes out of tifffile and the XML parser when a file is damaged: hypothesis found most of them.
 _PARSE_ERRORS = (
-    tifffile.TiffFileError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
+    ArithmeticError,
+    AssertionError,
     AttributeError,
+    ElementTree.ParseError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
     struct.error,
+    tifffile.TiffFileError,
 )
 
 
@@ -153,7 +158,9 @@ def _main_series(tif: Any, path: Path) -> tuple[Any, tuple[int, ...], str]:
 def _planes(series: Any, lead: tuple[int, ...], header: TiffHeader, path: Path) -> TiffPlanes:
     """Return the planes of the series, after comparing how many are declared and how many are there."""
     n_planes = math.prod(lead)
-    if series.kind == "imagej" and (header.n_declared or 0) > n_planes:
+    # A colour's samples are counted as planes by some, and OME's planes are compared one by one below.
+    is_comparable = "S" not in series.keyframe.axes and not header.is_ome
+    if is_comparable and (header.n_declared or 0) > n_planes:
         raise cut_short(shown(path), header.n_declared, n_planes)
     offset = series.dataoffset
     pages = [series.keyframe] if offset is not None else [page for page in series.pages if page is not None]

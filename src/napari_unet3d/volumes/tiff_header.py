@@ -6,6 +6,7 @@ directories once, with bounded reads, and gives the numbers of the first. Offset
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -72,6 +73,11 @@ class TiffHeader:
     description: str
 
     @property
+    def is_ome(self) -> bool:
+        """Return whether the description is OME-XML."""
+        return "<" in self.description[:100] and "OME" in self.description[:1000]
+
+    @property
     def n_declared(self) -> int | None:
         """Return how many planes the description speaks of; None if it is silent."""
         return declared_planes(self.description)
@@ -89,23 +95,24 @@ def declared_planes(description: str) -> int | None:
     >>> declared_planes('{"shape": [5, 32, 32]}')
     5
     """
-    if match := re.match(r"(?:ImageJ|SCIFIO)=.*?\nimages=(\d+)", description, re.DOTALL):
+    if match := re.match(r"(?:ImageJ|SCIFIO)=.*?\nimages=(\d{1,18})", description, re.DOTALL):
         return int(match[1])
     if match := re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description):
-        sizes = [re.search(rf'\bSize{axis}="(\d+)"', match[0]) for axis in "ZCT"]
-        return int(np.prod([int(size[1]) for size in sizes if size]))
+        sizes = [re.search(rf'\bSize{axis}="(\d{1, 18})"', match[0]) for axis in "ZCT"]
+        return math.prod(int(size[1]) for size in sizes if size)
     if match := re.match(r'\{"shape": \[([\d, ]+)\]', description):
-        shape = [int(size) for size in match[1].split(",")]
-        return int(np.prod(shape[:-2])) if len(shape) > 2 else 1
+        shape = [int(size) for size in re.findall(r"\d{1,18}", match[1])]
+        return math.prod(shape[:-2]) if len(shape) > 2 else 1
     return None
 
 
 def cut_short(where: str, declared: int | None, readable: int) -> VolumeError:
     """Return the error for a file that ends before its last plane."""
-    planes = f"{declared} planes are declared, {readable} can be read"
-    if declared is None or declared <= readable:
-        planes = f"more than {readable} planes are declared, {readable} can be read"
-    return VolumeError(f"{where} is cut short: {planes}. Copy or download it again.")
+    known = f"more than {readable}" if declared is None or declared <= readable else str(declared)
+    return VolumeError(
+        f"{where} is cut short: planes declared: {known}, planes readable: {readable}. "
+        "Copy or download it again."
+    )
 
 
 def scan_tiff(path: Path) -> TiffHeader:
@@ -139,7 +146,7 @@ class _Scanner:
         while offset:
             if offset in seen:
                 raise VolumeError(
-                    f"{self._where} is damaged: after {len(seen)} planes its directories run in a circle. "
+                    f"{self._where} is damaged: its directories run in a circle, after {len(seen)}. "
                     "Copy or download it again."
                 )
             if offset >= self._size:
@@ -196,7 +203,7 @@ class _Scanner:
     def _numbers(self, value: bytes, at: int, count: int, kind: int, inline: int) -> tuple[int, ...]:
         n_bytes = min(count, 8) * _TYPE_BYTES[kind]
         if count * _TYPE_BYTES[kind] > inline:
-            self._file.seek(at)
+            self._file.seek(min(at, self._size))
             value = self._file.read(n_bytes)
         n_whole = min(count, 8, len(value) // _TYPE_BYTES[kind])
         return struct.unpack(f"{self._order}{n_whole}{_INTEGERS[kind]}", value[: n_whole * _TYPE_BYTES[kind]])

@@ -117,7 +117,7 @@ class TiffPlanes(LazyArray):
                 data = file.read(layout.segment_bytes(last - first))
                 values = np.frombuffer(data, layout.stored_dtype)
                 return values.reshape(last - first, layout.segment_width, layout.n_samples)
-            key = (self._path, plane, segment)
+            key = (self._path, self._fingerprint, plane, segment)
             return self._cache.fetch(key, lambda: layout.decode(_read_at(file, offset, n_bytes), segment))[
                 first:last
             ]

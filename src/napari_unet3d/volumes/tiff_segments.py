@@ -37,11 +37,14 @@ DECODE_ERRORS = (
     zlib.error,
     lzma.LZMAError,
     tifffile.TiffFileError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
+    ArithmeticError,
+    AttributeError,
     EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
     struct.error,
 )
 
