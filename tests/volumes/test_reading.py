@@ -178,6 +178,15 @@ def test_a_plain_tiff_gives_y_and_x_and_says_that_z_is_unknown(tmp_path):
     assert volume.notes == ("The file does not say the voxel size along z; 1 um is used.",)
 
 
+def test_only_the_first_image_of_a_file_is_read_and_that_is_noted(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for values in (VALUES, VALUES[:3]):
+            writer.write(values, metadata={"axes": "ZYX"})
+    volume = read_volume(tmp_path / "a.ome.tif")
+    assert "The file holds 2 images; the first is read." in volume.notes
+    assert np.array_equal(volume.data[...], VALUES)
+
+
 def test_channels_come_last_where_the_file_names_them(tmp_path):
     values = np.arange(2 * 3 * 4 * 5, dtype=np.uint16).reshape(2, 3, 4, 5)
     tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, metadata={"axes": "ZCYX"})

@@ -63,12 +63,18 @@ def read_tiff(path: Path, axes: str | None = None) -> Volume:
         series, lead, letters = _main_series(tif, path)
         found = _Metadata(tif)
         source = _planes(series, lead, header, path)
-        if series.kind != "shaped" and not found.has_slices and source.shape[letters.find("z")] == 1:
+        if series.kind != "shaped" and not found.has_slices:
             # ImageJ and OME name an axis z in every image; a photograph is no volume for that.
-            letters = letters.replace("z", "1")
+            letters = "".join(
+                "1" if letter == "z" and size == 1 else letter
+                for letter, size in zip(letters, source.shape, strict=True)
+            )
         named = name_axes(shown(path), source.shape, letters, axes)
         calibration = found.calibrate()
+        n_images = len(tif.series)
     data, notes = arrange(source, named, shown(path))
+    if n_images > 1:
+        notes.append(f"The file holds {n_images} images; the first is read.")
     return Volume(
         data,
         calibration.voxel_size,

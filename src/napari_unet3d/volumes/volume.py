@@ -171,42 +171,51 @@ def calibrate(
     -----
     A size that is missing, zero, negative or not finite becomes 1, with a note.
     """
-    by_axis = dict(units) if isinstance(units, Mapping) else dict.fromkeys("zyx", units)
-    found = {axis: normalize_unit(by_axis.get(axis)) for axis in "zyx"}
+    spelled = dict(units) if isinstance(units, Mapping) else dict.fromkeys("zyx", units)
+    found = {axis: normalize_unit(spelled.get(axis)) for axis in "zyx"}
     known = {unit for unit, _ in found.values()} - {UNKNOWN_UNIT}
     common = known.pop() if len(known) == 1 else "um" if known else UNKNOWN_UNIT
-    notes: list[str] = []
     size: dict[str, float] = {}
     position: dict[str, float] = {}
-    missing = [axis for axis in "zyx" if sizes.get(axis) is None]
-    for axis in "zyx":
-        unit, factor = found[axis]
-        if common != UNKNOWN_UNIT and unit not in (common, UNKNOWN_UNIT):
+    for axis, (unit, factor) in found.items():
+        if unit not in (common, UNKNOWN_UNIT):
             factor *= _MICROMETERS[unit] / _MICROMETERS[common]
-        value = sizes.get(axis)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            notes.append(f"The voxel size along {axis} is {value:g} in the file; 1 is used instead.")
-        size[axis] = (
-            float(value) * factor if value is not None and math.isfinite(value) and value > 0 else 1.0
-        )
-        offset = (positions or {}).get(axis)
-        position[axis] = float(offset) * factor if offset is not None and math.isfinite(offset) else 0.0
-    if missing:
-        where = "" if len(missing) == 3 else f" along {', '.join(missing)}"
-        notes.append(f"The file does not say the voxel size{where}; 1 {common} is used.")
-    elif not any(by_axis.get(axis) for axis in "zyx"):
-        notes.append("The file does not say the unit of its voxel size; 'pixel' is used.")
-    odd = sorted({str(text) for axis in "zyx" if (text := by_axis.get(axis)) and not _is_known(text)})
-    if odd:
-        notes.append(
-            f"The unit {', '.join(map(repr, odd))} is not a length that is known here; 'pixel' is used."
-        )
+        step, offset = sizes.get(axis), (positions or {}).get(axis)
+        size[axis] = step * factor if step is not None and _is_size(step) else 1.0
+        position[axis] = offset * factor if offset is not None and math.isfinite(offset) else 0.0
     return Calibration(
         (size["z"], size["y"], size["x"]),
         common,
         (position["z"], position["y"], position["x"]),
-        tuple(notes),
+        (*_notes_on_sizes(sizes, common), *_notes_on_units(sizes, spelled)),
     )
+
+
+def _is_size(number: float) -> bool:
+    return math.isfinite(number) and number > 0
+
+
+def _notes_on_sizes(sizes: Mapping[str, float | None], unit: str) -> list[str]:
+    notes = [
+        f"The voxel size along {axis} is {size:g} in the file; 1 is used instead."
+        for axis in "zyx"
+        if (size := sizes.get(axis)) is not None and not _is_size(size)
+    ]
+    missing = [axis for axis in "zyx" if sizes.get(axis) is None]
+    if missing:
+        where = "" if len(missing) == 3 else f" along {', '.join(missing)}"
+        notes.append(f"The file does not say the voxel size{where}; 1 {unit} is used.")
+    return notes
+
+
+def _notes_on_units(sizes: Mapping[str, float | None], spelled: Mapping[str, str | None]) -> list[str]:
+    texts = {text for axis in "zyx" if (text := spelled.get(axis))}
+    odd = sorted(text for text in texts if not _is_known(text))
+    if odd:
+        return [f"The unit {', '.join(map(repr, odd))} is not a length that is known here; 'pixel' is used."]
+    if not texts and any(sizes.get(axis) is not None for axis in "zyx"):
+        return ["The file does not say the unit of its voxel size; 'pixel' is used."]
+    return []
 
 
 def _is_known(text: str) -> bool:
