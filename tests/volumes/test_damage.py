@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes import create_output, read_volume
 
-VALUES = np.arange(3 * 5 * 7, dtype=np.uint16).reshape(3, 5, 7)
+VALUES = np.arange(5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
 
 
 def _ours(path):

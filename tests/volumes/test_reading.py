@@ -141,6 +141,28 @@ def test_the_predictor_of_libtiff_is_undone(tmp_path, dtype):
     assert np.array_equal(read_volume(tmp_path / "a.tif").data[...], values)
 
 
+@pytest.mark.parametrize(
+    ("compression", "predictor", "dtype"),
+    [
+        ("lzw", 1, "uint16"),
+        ("lzw", 2, "uint16"),
+        ("zstd", 2, "uint16"),
+        ("zlib", 3, "float32"),
+        ("packbits", 1, "uint8"),
+    ],
+)
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_the_codecs_of_imagecodecs_are_used_where_that_is_installed(
+    tmp_path, compression, predictor, dtype, tile
+):
+    pytest.importorskip("imagecodecs")
+    values = VALUES.astype(dtype)
+    _pages(tmp_path / "a.tif", values, compression=compression, predictor=predictor, tile=tile)
+    volume = read_volume(tmp_path / "a.tif")
+    assert np.array_equal(volume.data[...], values)
+    assert np.array_equal(volume.data[1:4, 5:30, 3:20], values[1:4, 5:30, 3:20])
+
+
 def test_a_blank_compressed_plane_is_no_bomb(tmp_path):
     _pages(tmp_path / "a.tif", np.zeros((2, 2000, 2000), np.uint16), compression="zlib", rowsperstrip=2000)
     assert (tmp_path / "a.tif").stat().st_size * 900 < 2 * 2000 * 2000 * 2

@@ -98,7 +98,7 @@ def declared_planes(description: str) -> int | None:
     if match := re.match(r"(?:ImageJ|SCIFIO)=.*?\nimages=(\d{1,18})", description, re.DOTALL):
         return int(match[1])
     if match := re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description):
-        sizes = [re.search(rf'\bSize{axis}="(\d{1, 18})"', match[0]) for axis in "ZCT"]
+        sizes = [re.search(rf'\bSize{axis}="([0-9]{{1,18}})"', match[0]) for axis in "ZCT"]
         return math.prod(int(size[1]) for size in sizes if size)
     if match := re.match(r'\{"shape": \[([\d, ]+)\]', description):
         shape = [int(size) for size in re.findall(r"\d{1,18}", match[1])]
