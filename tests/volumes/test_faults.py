@@ -545,6 +545,8 @@ def test_axes_that_slices_do_not_have_are_refused(tmp_path):
 )
 def test_the_file_behind_a_link_is_never_opened(tmp_path, make):
     """The victim is a FIFO: to open it would wait for ever."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("the system has no FIFOs")
     path = make(tmp_path / "a.h5")
     for victim in ("secret.h5", "secret.bin"):
         (tmp_path / victim).unlink(missing_ok=True)

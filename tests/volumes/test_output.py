@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -301,6 +303,38 @@ def test_a_zarr_that_fills_the_disk_stops_with_the_bytes_and_leaves_nothing(smal
     assert list(small_disk.iterdir()) == []
 
 
+_SMALL_FILES = """
+import resource, sys
+from napari_unet3d.errors import OutputError
+from napari_unet3d.volumes import create_output
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+try:
+    create_output(sys.argv[1], (200, 200, 200), "uint8", voxel_size=(1, 1, 1), unit="um")
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_file_larger_than_the_file_system_takes_is_refused_with_what_works(tmp_path):
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", _SMALL_FILES, tmp_path / "out.tif"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "needs 8,000,000 bytes, more than a file may have" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_of_a_box_takes_the_memory_of_the_box(tmp_path):
+    with create_output(tmp_path / "out.tif", (300, 300, 300), np.uint16, **UM) as output:
+        path = output.commit()
+    tracemalloc.start()
+    try:
+        assert read_volume(path).data[100:120, 50:100, 50:100].shape == (20, 50, 50)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * 2**20
+
+
 def test_where_nothing_can_be_reserved_the_free_space_is_compared(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     with open(tmp_path / "file", "wb") as file:
@@ -312,7 +346,7 @@ def test_where_nothing_can_be_reserved_the_free_space_is_compared(tmp_path, monk
 
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
 def test_more_than_4_gib_can_be_written(tmp_path, name):
-    if os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize < 3 * 2**32:
+    if shutil.disk_usage(tmp_path).free < 3 * 2**32:
         pytest.skip("there is no room for 4 GiB here")
     shape = (2200, 1000, 1000)
     with create_output(tmp_path / name, shape, np.uint16, **UM) as output:

@@ -67,15 +67,16 @@ class TiffPlanes(LazyArray):
         """Return a box of planes; what is not in it is not read, but for whole compressed strips."""
         n_lead = len(self._lead)
         inside = dict(zip(self._layout.axes, box[n_lead:], strict=True))
-        planes = []
+        wanted = list(product(*(range(part.start, part.stop) for part in box[:n_lead])))
+        result = np.empty((len(wanted), *box_shape(box[n_lead:])), self._dtype)
         with open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
             if (status.st_size, status.st_mtime_ns) != self._fingerprint:
                 raise VolumeError(f"{shown(self._path)} was changed after it was opened; open it again.")
-            for index in product(*(range(part.start, part.stop) for part in box[:n_lead])):
+            for at, index in enumerate(wanted):
                 plane = int(np.ravel_multi_index(index, self._lead)) if self._lead else 0
-                planes.append(self._read_plane(file, plane, inside))
-        return np.stack(planes).reshape(box_shape(box))
+                result[at] = self._read_plane(file, plane, inside)
+        return result.reshape(box_shape(box))
 
     def _read_plane(self, file: BinaryIO, plane: int, inside: dict[str, slice]) -> npt.NDArray[Any]:
         """Return a part of one plane, with the axes of the plane."""
