@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 
 import h5py
@@ -44,6 +45,63 @@ WRITERS = {
     "ours.zarr": _ours,
     "two.zarr": lambda path: zarr.create_array(path, data=VALUES, zarr_format=2),
 }
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats()
+    | st.sampled_from(["", "0", "z", "scale", "micrometer"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "type", "path"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), junk=JSON)
+def test_any_junk_in_ome_metadata_ends_in_a_volume_or_in_a_volume_error(tmp_path, data, junk):
+    path = tmp_path / "ours.zarr"
+    if not path.exists():
+        _ours(path)
+        (tmp_path / "good.json").write_bytes((path / "zarr.json").read_bytes())
+    document = json.loads((tmp_path / "good.json").read_text())
+    place = document["attributes"]["ome"]
+    while True:
+        key = data.draw(
+            st.sampled_from(sorted(place) if isinstance(place, dict) else list(range(len(place))))
+        )
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = junk
+    (path / "zarr.json").write_text(json.dumps(document))
+    with contextlib.suppress(VolumeError):
+        volume = read_volume(path)
+        assert min(volume.voxel_size) > 0
+        assert np.array_equal(volume.data[...].ravel(), VALUES.ravel())
+    with contextlib.suppress(VolumeError):
+        assert min(read_volume(path / "0").voxel_size) > 0
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    key=st.sampled_from(["unit", "zunit", "spacing", "xorigin", "slices", "channels", "frames", "images"]),
+    value=st.sampled_from(["0", "-1", "2", "1e400", "nan", "x", "", "5", "999999999999", "um"]),
+)
+def test_any_junk_in_an_imagej_description_ends_in_a_volume_or_in_a_volume_error(tmp_path, key, value):
+    lines = {"ImageJ": "1.54f", "images": "5", "slices": "5", "unit": "um", "spacing": "0.5"} | {key: value}
+    text = "".join(f"{name}={content}\n" for name, content in lines.items())
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for z, plane in enumerate(VALUES):
+            writer.write(plane, description=text if z == 0 else None, metadata=None, resolution=(10, 10))
+    with contextlib.suppress(VolumeError):
+        volume = read_volume(tmp_path / "a.tif")
+        assert min(volume.voxel_size) > 0
+        assert volume.data[...].shape == VALUES.shape
 
 
 @pytest.mark.parametrize("name", WRITERS)

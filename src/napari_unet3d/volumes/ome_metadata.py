@@ -69,7 +69,7 @@ def level_of(multiscale: Any, index: int, where: str) -> Level:
         axes = multiscale.get("axes", ["t", "c", "z", "y", "x"])
         letters = "".join(_letter(axis) for axis in axes)
         units = {
-            letter: axis.get("unit")
+            letter: None if axis.get("unit") is None else str(axis["unit"])
             for letter, axis in zip(letters, axes, strict=True)
             if isinstance(axis, dict)
         }

@@ -204,12 +204,14 @@ class _Metadata:
             self.units = {"y": unit, "x": unit}
 
     def _read_imagej(self, metadata: dict[str, Any], page: Any) -> None:
-        unit = metadata.get("unit")
-        self.sizes = {"z": metadata.get("spacing"), "y": _step(page, 283), "x": _step(page, 282)}
+        # tifffile makes a number of whatever looks like one, also of a unit.
+        unit = None if metadata.get("unit") is None else str(metadata["unit"])
+        spacing = metadata.get("spacing")
+        thickness = float(spacing) if isinstance(spacing, int | float) else None
+        self.sizes = {"z": thickness, "y": _step(page, 283), "x": _step(page, 282)}
         self.units = {"z": metadata.get("zunit", unit), "y": metadata.get("yunit", unit), "x": unit}
         if micrometers(unit) is None and self.sizes["x"] in (None, 1.0) and self.sizes["z"] in (None, 1.0):
             # ImageJ writes 1 pixel where it knows nothing.
-            thickness = self.sizes["z"]
             self.sizes = {"z": thickness if micrometers(self.units["z"]) is not None else None}
         for axis in "zyx":
             origin, size = metadata.get(f"{axis}origin"), self.sizes.get(axis)
