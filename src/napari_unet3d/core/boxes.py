@@ -56,7 +56,9 @@ class Box(NamedTuple):
             try:
                 start, stop = int(first or 0), int(last or n)
             except ValueError:
-                raise SpecError(f"The region {text!r} has {part!r} along {axis}, which are not whole numbers.") from None
+                raise SpecError(
+                    f"The region {text!r} has {part!r} along {axis}, which are not whole numbers."
+                ) from None
             if not 0 <= start < stop <= n:
                 raise SpecError(
                     f"The region {text!r} is empty or leaves the volume along {axis}: {start}:{stop} of 0:{n} voxels."

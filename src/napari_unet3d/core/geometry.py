@@ -242,7 +242,9 @@ def peak_grid(
         return channels * nz[:, None, None] * ny[None, :, None] * nx[None, None, :]
 
     sources = [np.asarray(sizes, float) for sizes in (z, y, x)]
-    current = spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
+    current = (
+        spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
+    )
     skips: dict[int, npt.NDArray[np.float64]] = {}
     peak = np.zeros_like(current)
     rising = False

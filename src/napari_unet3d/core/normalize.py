@@ -116,7 +116,9 @@ def measure(normalization: Normalization, volume: Readable) -> Scaling:
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
         if not values.size:
-            raise VolumeError("The volume has no finite voxel in the sample that its intensities are measured on.")
+            raise VolumeError(
+                "The volume has no finite voxel in the sample that its intensities are measured on."
+            )
         offset, spread = _offset_and_spread(normalization, values)
         if spread <= 0:
             which = f"Channel {channel} of the volume" if channels > 1 else "The volume"
@@ -158,12 +160,9 @@ def sample_voxels(volume: Readable, limit: int = SAMPLE_VOXELS) -> npt.NDArray[A
     if np.prod(shape, dtype=float) <= limit:
         return np.asarray(volume[:, :, :]).reshape(-1, channels)
     sides = [min(_SAMPLE_SIDE, n) for n in shape]
-    # Blocks are spread over the axes in proportion to their length.
-    density = (limit / np.prod(shape, dtype=float)) ** (1 / sum(n > _SAMPLE_SIDE for n in shape))
-    counts = [max(1, int(n * density / side)) if n > _SAMPLE_SIDE else 1 for n, side in zip(shape, sides, strict=True)]
     starts = [
         np.linspace(0, n - side, count).astype(int) if count > 1 else [(n - side) // 2]
-        for n, side, count in zip(shape, sides, counts, strict=True)
+        for n, side, count in zip(shape, sides, _block_counts(shape, sides, limit), strict=True)
     ]
     blocks = [
         np.asarray(volume[z : z + sides[0], y : y + sides[1], x : x + sides[2]]).reshape(-1, channels)
@@ -172,3 +171,17 @@ def sample_voxels(volume: Readable, limit: int = SAMPLE_VOXELS) -> npt.NDArray[A
         for x in map(int, starts[2])
     ]
     return np.concatenate(blocks)
+
+
+def _block_counts(shape: tuple[int, ...], sides: list[int], limit: int) -> list[int]:
+    """Return how many blocks to read along every axis, in proportion to its length."""
+    counts = [1] * len(shape)
+    blocks = limit / np.prod(sides, dtype=float)
+    # Short axes first: what they cannot take is left to the long ones.
+    axes = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for i, axis in enumerate(axes):
+        wanted = np.prod([shape[a] / sides[a] for a in axes[i:]])
+        share = (blocks / wanted) ** (1 / (len(axes) - i))
+        counts[axis] = max(1, int(shape[axis] / sides[axis] * min(1.0, share)))
+        blocks /= counts[axis]
+    return counts

@@ -154,7 +154,9 @@ class TilePlan:
     def peak_bytes(self) -> int:
         """Return the memory a run takes at its worst moment: one pass, and the tiles waiting in the queues."""
         return peak_bytes(self.input_shape, self.spec, bytes_per_value=self.bytes_per_value) + int(
-            _queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
+            _queue_bytes(
+                np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec
+            )
         )
 
     def seconds(self, flops_per_second: float) -> float:
@@ -208,7 +210,9 @@ def plan_tiles(
     """
     z, y, x = (int(n) for n in shape)
     if min(z, y, x) < 1:
-        raise SizeError(f"A volume of {z} x {y} x {x} voxels (z, y, x) is empty; there is nothing to segment.")
+        raise SizeError(
+            f"A volume of {z} x {y} x {x} voxels (z, y, x) is empty; there is nothing to segment."
+        )
     box = region or Box.whole((z, y, x))
     if tile_shape is None:
         chosen = _cheapest_input(box, spec, memory, bytes_per_value)
@@ -223,7 +227,9 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
     sizes = [_candidates(length, spec.blocks) for length in lengths]
     inputs = _outer(*(np.array(s, float) for s in sizes))
     outputs = _outer(*(np.array(s, float) - 2 * margin for s in sizes))
-    needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(inputs, outputs, spec)
+    needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(
+        inputs, outputs, spec
+    )
     counts = _outer(
         *(
             np.array([_n_tiles(length, n - 2 * margin, step) for n in s], float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -59,7 +60,12 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """Return the GPUs that TensorFlow can use, then the CPU."""
+    """Return the GPUs that TensorFlow can use, then the CPU.
+
+    TensorFlow is imported only where a GPU may be.
+    """
+    if not _may_have_gpu():
+        return [Device("cpu", f"CPU, {_counted_threads()}")]
     tf = runtime.load_tensorflow()
     gpus = [
         _gpu(index, tf.config.experimental.get_device_details(gpu))
@@ -100,6 +106,15 @@ def _gpu(index: int, details: dict[str, Any]) -> Device:
     capability = details.get("compute_capability") or (0, 0)
     return Device(
         f"gpu:{index}", str(details.get("device_name", "GPU")), tuple(capability) >= _TENSOR_CORES_SINCE
+    )
+
+
+def _may_have_gpu() -> bool:
+    nodes = (Path("/dev/nvidia0"), Path("/dev/kfd"), Path("/dev/dxg"))
+    return (
+        shutil.which("nvidia-smi") is not None
+        or any(node.exists() for node in nodes)
+        or importlib.util.find_spec("tensorflow-plugins") is not None
     )
 
 

@@ -72,6 +72,7 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = 
         If the folder exists (or, with `overwrite`, is something other than a model), or cannot be written.
     """
     target = Path(path).absolute()
+    _put_back(target)
     if target.exists() and not overwrite:
         raise ModelError(f"{target} exists already. Choose another name, or overwrite it (--overwrite).")
     if target.exists() and not (target / CARD_FILE).is_file():
@@ -114,7 +115,8 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     ModelError
         If the folder is not one, is damaged, of a newer format, or its weights are not those that were saved.
     """
-    target = Path(path)
+    target = Path(path).absolute()
+    _put_back(target)
     if not target.exists():
         raise ModelError(f"There is no model folder {target}.")
     card_file = target / CARD_FILE
@@ -208,6 +210,16 @@ def _sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
+def _put_back(target: Path) -> None:
+    """Undo what a process left that ended between moving a model aside and moving its successor in."""
+    if target.exists():
+        return
+    asides = sorted(target.parent.glob(f".{target.name}.replaced-*"), key=lambda path: path.stat().st_mtime)
+    if asides:
+        with contextlib.suppress(OSError):
+            asides[-1].rename(target)
+
+
 @contextlib.contextmanager
 def _moved_aside(target: Path) -> Iterator[None]:
     """Move what is at `target` away, and back if the block fails; gone when it succeeds."""
@@ -221,4 +233,5 @@ def _moved_aside(target: Path) -> Iterator[None]:
     except OSError:
         aside.rename(target)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    for old in target.parent.glob(f".{target.name}.replaced-*"):
+        shutil.rmtree(old, ignore_errors=True)

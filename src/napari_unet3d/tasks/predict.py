@@ -1,0 +1,306 @@
+"""Segmentation of a volume in tiles, as a task.
+
+Reading, computing and writing overlap: one thread reads ahead, the caller's thread computes, one thread writes. The
+queues between them are bounded, so that memory depends on the tile and not on the volume.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.geometry import halo
+from napari_unet3d.core.normalize import Scaling, measure
+from napari_unet3d.core.postprocess import clean_up, evidence
+from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
+from napari_unet3d.errors import OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
+from napari_unet3d.tasks.specs import PredictSpec
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.devices import Device
+    from napari_unet3d.network.model import Model
+
+MAX_SMALLER_PLANS = 3
+
+
+class Sink(Readable, Protocol):
+    """Something labels are written to and read from, box by box: a NumPy array, an `Output`."""
+
+    def __setitem__(self, index: Any, values: Any, /) -> None:
+        """Write the voxels of a tuple of slices."""
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What a segmentation took.
+
+    Attributes
+    ----------
+    plan
+        The plan that was carried out, the last one if memory ran out.
+    seconds
+        Time for all of it.
+    flops_per_second
+        Speed of the network on this device, without the compilation of the first tile where there are others.
+    """
+
+    plan: TilePlan
+    seconds: float
+    flops_per_second: float
+
+
+def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, device: Device | None = None) -> TilePlan:
+    """Return the plan of a run: what the device has free decides, unless the spec does.
+
+    Parameters
+    ----------
+    shape
+        Shape (z, y, x) of the whole volume.
+    model
+        The model; only its network matters.
+    spec
+        The choices for the run.
+    device
+        Where it runs; None takes the device that the spec names.
+
+    Raises
+    ------
+    MemoryBudgetError, SizeError, DeviceError
+        If nothing fits, the volume is empty, or there is no such device.
+    """
+    from napari_unet3d.network.devices import select_device, usable_memory
+
+    device = device or select_device(spec.device)
+    return plan_tiles(
+        shape,
+        model.spec,
+        memory=spec.memory_bytes or usable_memory(device),
+        region=spec.region,
+        tile_shape=spec.tile_shape,
+        bytes_per_value=device.bytes_per_value,
+    )
+
+
+def predict(
+    volume: Readable, model: Model, spec: PredictSpec, sink: Sink
+) -> Generator[Event, None, PredictResult]:
+    """Segment a volume; a generator of events, each a safe point to stop.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) or (z, y, x, c), any real type, in memory or not.
+    model
+        What segments it.
+    spec
+        The choices for the run.
+    sink
+        Takes the result: the shape of the region, (z, y, x), or (z, y, x, classes) for probabilities.
+
+    Raises
+    ------
+    Unet3dError
+        One of its children, if the volume does not suit the model, nothing fits the memory, or a
+        voxel cannot be read or written.
+    """
+    from napari_unet3d.network.devices import select_device
+
+    begun = time.perf_counter()
+    model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
+    device = select_device(spec.device)
+    plan = plan_prediction(volume.shape[:3], model, spec, device)
+    if tuple(sink.shape[:3]) != plan.region.shape:
+        raise SpecError(f"The result has the shape {plan.region.shape}; the output that was passed has {sink.shape}.")
+    scaling = measure(model.card.normalization, volume)
+    for text in scaling.notes:
+        yield Note(text)
+    run = _Run(volume, model, spec, sink, device, scaling)
+    for attempt in range(MAX_SMALLER_PLANS + 1):
+        yield Started(run.n_tiles(plan), plan.input_shape, device.label, plan.peak_bytes)
+        try:
+            yield from run.tiles(plan)
+            break
+        except OutOfMemoryError:
+            if attempt == MAX_SMALLER_PLANS:
+                raise
+            plan = _smaller_plan(plan)
+            shape = " x ".join(map(str, plan.input_shape))
+            yield Note(f"{device.label} ran out of memory. The run goes on with smaller tiles of {shape} voxels.")
+    if run.n_nonfinite:
+        yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; they were taken for background.")
+    if spec.cleanup is not None:
+        for done, total in clean_up(sink, sink, spec.cleanup):
+            yield Progress("cleaning up", done, total)
+    return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
+
+
+def _smaller_plan(plan: TilePlan) -> TilePlan:
+    return plan_tiles(
+        plan.volume_shape,
+        plan.spec,
+        memory=plan.peak_bytes // 2,
+        region=plan.region,
+        bytes_per_value=plan.bytes_per_value,
+    )
+
+
+@dataclass
+class _Run:
+    """The state of a segmentation that outlives a plan: what is done, and how fast it goes."""
+
+    volume: Readable
+    model: Model
+    spec: PredictSpec
+    sink: Sink
+    device: Device
+    scaling: Scaling
+    done: list[Box] = field(default_factory=list)
+    n_nonfinite: int = 0
+    timings: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def flops_per_second(self) -> float:
+        # The first tile also pays for the compilation of the graph.
+        counted = self.timings[1:] or self.timings
+        return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
+
+    def n_tiles(self, plan: TilePlan) -> int:
+        return sum(1 for _ in self._missing(plan)) if self.done else len(plan)
+
+    def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
+        """Segment the tiles of a plan that are not done yet."""
+        total = self.n_tiles(plan)
+        head = "labels" if self.spec.output == "labels" and self.spec.cleanup is None else "probabilities"
+        forward = self.model.forward(plan.input_shape, head, self.device)
+        flops_a_tile = plan.flops // len(plan)
+        begun = time.perf_counter()
+        n_done = 0
+        with _threads("reader", "writer") as (reader, writer):
+            writing: deque[tuple[Future[None], Tile]] = deque()
+            for tile, voxels in _read_ahead(reader, self._read, self._missing(plan)):
+                computing = time.perf_counter()
+                values = forward(voxels)
+                self.timings.append((flops_a_tile, time.perf_counter() - computing))
+                writing.append((writer.submit(self._write, tile, values), tile))
+                del voxels, values
+                while writing and (len(writing) > TILES_READ_AHEAD or writing[0][0].done()):
+                    n_done += 1
+                    yield self._written(writing.popleft(), n_done, total, begun)
+            while writing:
+                n_done += 1
+                yield self._written(writing.popleft(), n_done, total, begun)
+
+    def _missing(self, plan: TilePlan) -> Iterator[Tile]:
+        done = list(self.done)
+        for tile in plan:
+            if sum(tile.write.intersection(box).n_voxels for box in done) < tile.write.n_voxels:
+                yield tile
+
+    def _read(self, tile: Tile) -> npt.NDArray[np.float32]:
+        voxels = read_reflected(self.volume, tile.read)
+        scaled = self.scaling.apply(voxels)
+        if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
+            if self.spec.nonfinite == "refuse":
+                raise VolumeError(
+                    f"The volume holds NaN or infinity: {np.count_nonzero(~finite):,} voxels around {tile.write} (z, y, "
+                    "x). Mend them, or have them taken for background (--nonfinite background)."
+                )
+            scaled[~finite.reshape(scaled.shape)] = 0
+            written = finite[tuple(slice(w0 - r0, w1 - r0) for (r0, _), (w0, w1) in zip(*tile, strict=True))]
+            self.n_nonfinite += int(np.count_nonzero(~written))
+        return scaled
+
+    def _write(self, tile: Tile, values: npt.NDArray[Any]) -> None:
+        values = values[tile.crop(halo(self.model.spec.blocks))]
+        if self.spec.cleanup is not None:
+            values = evidence(values, self.spec.cleanup)
+        self.sink[self._in_output(tile.write).slices] = values
+
+    def _written(self, written: tuple[Future[None], Tile], n_done: int, total: int, begun: float) -> TileDone:
+        future, tile = written
+        future.result()
+        self.done.append(tile.write)
+        left = (time.perf_counter() - begun) / n_done * (total - n_done)
+        return TileDone(self._in_output(tile.write), n_done, total, left)
+
+    def _in_output(self, box: Box) -> Box:
+        region = self.spec.region or Box.whole(box.shape)
+        z, y, x = (-start for start, _ in region)
+        return box.shifted((z, y, x))
+
+
+@contextmanager
+def _threads(*names: str) -> Iterator[tuple[ThreadPoolExecutor, ...]]:
+    """Give one thread a name, and wait for what they are at when the block ends in any way."""
+    pools = tuple(ThreadPoolExecutor(1, thread_name_prefix=f"unet3d-{name}") for name in names)
+    try:
+        yield pools
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, read: Callable[[Tile], npt.NDArray[np.float32]], tiles: Iterable[Tile]
+) -> Iterator[tuple[Tile, npt.NDArray[np.float32]]]:
+    waiting: deque[tuple[Tile, Future[npt.NDArray[np.float32]]]] = deque()
+    for tile in tiles:
+        waiting.append((tile, pool.submit(read, tile)))
+        if len(waiting) > TILES_READ_AHEAD:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    while waiting:
+        first, future = waiting.popleft()
+        yield first, future.result()
+
+
+def segment(
+    volume: Readable | Any,
+    model: Model,
+    *,
+    spec: PredictSpec | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> npt.NDArray[Any]:
+    """Segment a volume that fits into memory, and return the result.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) or (z, y, x, c), any real type; or a `Volume`.
+    model
+        From `load_model`.
+    spec
+        The choices for the run; None is labels of the whole volume, with what is here.
+    on_event
+        Called with every event.
+
+    Returns
+    -------
+    array
+        (z, y, x) uint8 class indices, uint32 instances, or (z, y, x, classes) float32 probabilities.
+
+    Examples
+    --------
+    >>> import napari_unet3d as unet3d
+    >>> model = unet3d.load_model("neuron.unet3d")  # doctest: +SKIP
+    >>> labels = unet3d.segment(unet3d.read_volume("stack.tif"), model)  # doctest: +SKIP
+    """
+    chosen = spec or PredictSpec()
+    voxels = getattr(volume, "data", volume) if not isinstance(volume, np.ndarray) else volume
+    region = chosen.region or Box.whole(tuple(voxels.shape[:3]))
+    classes = (model.spec.classes,) if chosen.output == "probabilities" else ()
+    result = np.zeros((*region.shape, *classes), chosen.dtype)
+    for event in predict(voxels, model, chosen, result):
+        if on_event is not None:
+            on_event(event)
+    return result

@@ -1,0 +1,60 @@
+"""The user's choices for a run: frozen, checked once, and the same from the window and the shell."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.postprocess import Cleanup
+
+
+class Spec(BaseModel):
+    """A frozen value that refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PredictSpec(Spec):
+    """How a volume is segmented.
+
+    Parameters
+    ----------
+    output
+        `labels`: class indices, or instance numbers where `cleanup` says so. `probabilities`: of all classes.
+    region
+        What to segment, in voxels; None is the whole volume. The result has the shape of the region and equals
+        that part of the whole.
+    memory_bytes
+        What the run may use beyond the program itself; None is a share of what the device has free.
+    device
+        `auto`, `cpu`, `gpu`, `gpu:1`, ..
+    cleanup
+        What is done to the labels afterwards; None is nothing.
+    nonfinite
+        What NaN and infinity in the volume give: `refuse` stops, `background` takes them for background.
+    tile_shape
+        Input shape (z, y, x) of a tile; None lets the planner choose.
+    """
+
+    output: Literal["labels", "probabilities"] = "labels"
+    region: Box | None = None
+    memory_bytes: PositiveInt | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
+    cleanup: Cleanup | None = None
+    nonfinite: Literal["refuse", "background"] = "refuse"
+    tile_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PredictSpec:
+        if self.output == "probabilities" and self.cleanup is not None:
+            raise ValueError("clean-up makes labels of probabilities; it cannot be asked for together with them")
+        return self
+
+    @property
+    def dtype(self) -> str:
+        """Return the number type of the result."""
+        if self.output == "probabilities":
+            return "float32"
+        return "uint32" if self.cleanup is not None and self.cleanup.instances else "uint8"

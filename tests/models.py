@@ -1,0 +1,32 @@
+"""Small models with random weights, for tests that need a real network but not a trained one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.network.model import Model, ModelCard
+
+
+def random_model(
+    *,
+    blocks: int = 1,
+    filters: int = 2,
+    classes: int = 2,
+    channels: int = 1,
+    normalization: Normalization | None = None,
+    seed: int = 0,
+) -> Model:
+    """Return a model whose logits differ from voxel to voxel and change sign."""
+    spec = NetworkSpec(blocks=blocks, filters=filters, classes=classes, channels=channels)
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32)
+        if name.endswith("kernel")
+        else rng.normal(0, 0.1, shape).astype(np.float32)
+        for name, shape in spec.weight_shapes.items()
+    }
+    names = ("background", *(f"class {i}" for i in range(1, classes)))
+    card = ModelCard(network=spec, class_names=names, normalization=normalization or Normalization())
+    return Model(card, weights)
