@@ -587,6 +587,16 @@ def test_an_hdf5_file_that_another_program_writes_is_in_use(tmp_path):
     assert read_volume(path).shape == VALUES.shape
 
 
+def test_an_hdf5_file_that_was_refused_is_not_held_open(tmp_path):
+    path = _hdf5(tmp_path / "a.h5", lambda file: file.update({"one": VALUES, "two": VALUES}))
+    with pytest.raises(VolumeError, match="several arrays") as caught:
+        read_volume(path)
+    with h5py.File(path, "r+") as file:
+        del file["two"]
+    assert caught.tb is not None
+    assert read_volume(path).shape == VALUES.shape
+
+
 _AS_NOBODY = """
 import os, sys
 from napari_unet3d.errors import VolumeError

@@ -48,17 +48,26 @@ def read_hdf5(path: Path, dataset: str | None = None, axes: str | None = None) -
     """
     with _explained(path):
         file = h5py.File(path, "r")
+        try:
+            return _read_open(file, path, dataset, axes)
+        except BaseException:
+            # The traceback would keep the file open, and with that locked for others.
+            file.close()
+            raise
+
+
+def _read_open(file: Any, path: Path, dataset: str | None, axes: str | None) -> Volume:
+    """Return the volume in an open file, which its array keeps open."""
     where = shown(path)
-    with _explained(path):
-        name = dataset or _only_array(file, where, 3 if axes is None else len(axes))
-        array = _resolve(file, name, where)
-        label = f"{where}:{array.name}"
-        found = _tagged_axes(array) or (
-            "zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim
-        )
-        shape = tuple(int(size) for size in array.shape)
-        data, notes = arrange(_Hdf5Array(array, path), name_axes(label, shape, found, axes), label)
-        calibration = calibrate(*_element_size(array))
+    name = dataset or _only_array(file, where, 3 if axes is None else len(axes))
+    array = _resolve(file, name, where)
+    label = f"{where}:{array.name}"
+    found = _tagged_axes(array) or (
+        "zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim
+    )
+    shape = tuple(int(size) for size in array.shape)
+    data, notes = arrange(_Hdf5Array(array, path), name_axes(label, shape, found, axes), label)
+    calibration = calibrate(*_element_size(array))
     return Volume(data, calibration.voxel_size, calibration.unit, notes=(*calibration.notes, *notes))
 
 

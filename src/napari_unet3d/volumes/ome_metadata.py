@@ -125,7 +125,7 @@ def _pair(transforms: Any, n_axes: int, notes: list[str]) -> _Pair:
     found: dict[str, list[float] | None] = {"scale": None, "translation": None}
     for transform in transforms if isinstance(transforms, list) else []:
         kind = transform.get("type") if isinstance(transform, dict) else None
-        numbers = transform.get(kind) if kind in found else None
+        numbers = transform.get(kind) if isinstance(kind, str) and kind in found else None
         is_list = isinstance(numbers, list) and len(numbers) == n_axes
         if numbers and is_list and all(isinstance(number, int | float) for number in numbers):
             found[str(kind)] = [float(number) for number in numbers]
