@@ -22,7 +22,7 @@ from napari_unet3d.core.geometry import halo
 from napari_unet3d.core.normalize import Scaling, measure
 from napari_unet3d.core.postprocess import clean_up, evidence
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
-from napari_unet3d.errors import OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.specs import PredictSpec
 
@@ -133,7 +133,10 @@ def predict(
         except OutOfMemoryError:
             if attempt == MAX_SMALLER_PLANS:
                 raise
-            plan = _smaller_plan(plan)
+            try:
+                plan = _smaller_plan(plan)
+            except MemoryBudgetError as error:
+                raise OutOfMemoryError(f"{device.label} has no memory left for the smallest tile. {error}") from error
             shape = " x ".join(map(str, plan.input_shape))
             yield Note(f"{device.label} ran out of memory. The run goes on with smaller tiles of {shape} voxels.")
     if run.n_nonfinite:
@@ -211,13 +214,13 @@ class _Run:
         scaled = self.scaling.apply(voxels)
         if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
             if self.spec.nonfinite == "refuse":
+                inside = tile.read.intersection(Box.whole(_three(self.volume.shape)))
                 raise VolumeError(
-                    f"The volume holds NaN or infinity: {np.count_nonzero(~finite):,} voxels around {tile.write} (z, y, "
-                    "x). Mend them, or have them taken for background (--nonfinite background)."
+                    f"The volume holds NaN or infinity, {_count_false(finite, tile.read, inside):,} times in {inside} (z, "
+                    "y, x) alone. Mend them, or have them taken for background (--nonfinite background)."
                 )
             scaled[~finite.reshape(scaled.shape)] = 0
-            written = finite[tuple(slice(w0 - r0, w1 - r0) for (r0, _), (w0, w1) in zip(*tile, strict=True))]
-            self.n_nonfinite += int(np.count_nonzero(~written))
+            self.n_nonfinite += _count_false(finite, tile.read, tile.write)
         return scaled
 
     def _write(self, tile: Tile, values: npt.NDArray[Any]) -> None:
@@ -237,6 +240,17 @@ class _Run:
         region = self.spec.region or Box.whole(box.shape)
         z, y, x = (-start for start, _ in region)
         return box.shifted((z, y, x))
+
+
+def _three(shape: Sequence[int]) -> tuple[int, int, int]:
+    z, y, x = shape[:3]
+    return z, y, x
+
+
+def _count_false(mask: npt.NDArray[np.bool_], read: Box, part: Box) -> int:
+    """Count what is false in `part` of a mask that covers `read`."""
+    z, y, x = (-start for start, _ in read)
+    return int(np.count_nonzero(~mask[part.shifted((z, y, x)).slices]))
 
 
 @contextmanager
@@ -297,7 +311,7 @@ def segment(
     """
     chosen = spec or PredictSpec()
     voxels = getattr(volume, "data", volume) if not isinstance(volume, np.ndarray) else volume
-    region = chosen.region or Box.whole(tuple(voxels.shape[:3]))
+    region = chosen.region or Box.whole(_three(voxels.shape))
     classes = (model.spec.classes,) if chosen.output == "probabilities" else ()
     result = np.zeros((*region.shape, *classes), chosen.dtype)
     for event in predict(voxels, model, chosen, result):

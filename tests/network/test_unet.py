@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.geometry import alignment, n_parameters, output_shape, parameter_counts, smallest_size
+from napari_unet3d.network.runtime import load_tensorflow
+
+SPECS = [
+    NetworkSpec(),
+    NetworkSpec(blocks=0, filters=2),
+    NetworkSpec(blocks=1, filters=3, classes=4, channels=2),
+    NetworkSpec(blocks=3, filters=2, classes=3),
+]
+
+
+@pytest.fixture(scope="module")
+def build():
+    load_tensorflow()
+    from napari_unet3d.network.unet import build_unet
+
+    return build_unet
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_the_predicted_parameters_are_those_of_the_keras_network(build, spec):
+    network = build(spec)
+    assert network.count_params() == n_parameters(spec)
+    for block, count in parameter_counts(spec).items():
+        layers = [layer for layer in network.layers if _block(layer.name) == block]
+        assert sum(layer.count_params() for layer in layers) == count, block
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_the_names_and_shapes_of_the_arrays_are_those_of_the_keras_network(build, spec):
+    assert {v.path: tuple(v.shape) for v in build(spec).weights} == spec.weight_shapes
+    assert [v.path for v in build(spec).weights] == list(spec.weight_shapes)
+
+
+@pytest.mark.parametrize("spec", SPECS[1:], ids=str)
+def test_the_predicted_output_is_that_of_the_keras_network(build, spec):
+    step, smallest = alignment(spec.blocks), smallest_size(spec.blocks)
+    shape = (smallest, smallest + step, smallest + (2 * step if spec.blocks < 3 else 0))
+    logits = build(spec)(np.zeros((1, *shape, spec.channels), np.float32))
+    assert tuple(logits.shape) == (1, *output_shape(shape, blocks=spec.blocks), spec.classes)
+
+
+def test_spatial_sizes_stay_open_and_the_original_cube_gives_132(build):
+    network = build(NetworkSpec())
+    assert network.input_shape == (None, None, None, None, 1)
+    assert network.compute_output_shape((1, 220, 220, 220, 1)) == (1, 132, 132, 132, 2)
+
+
+def test_logits_stay_float32_in_mixed_precision(build):
+    network = build(NetworkSpec(blocks=0, filters=2), dtype="mixed_float16")
+    assert network.get_layer("input_conv_1").compute_dtype == "float16"
+    assert network.output.dtype == "float32"
+
+
+def _block(layer_name: str) -> str:
+    for ending in ("_conv_1", "_conv_2", "_crop", "_pool", "_upsample", "_concatenate", "_dropout", "_logits"):
+        layer_name = layer_name.removesuffix(ending)
+    return layer_name

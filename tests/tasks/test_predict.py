@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.geometry import alignment, halo, input_size_for, output_size, smallest_size
+from napari_unet3d.core.normalize import Normalization, measure
+from napari_unet3d.core.postprocess import Cleanup
+from napari_unet3d.core.tiling import plan_tiles
+from napari_unet3d.errors import ModelError, OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.network.model import Model
+from napari_unet3d.tasks.events import Note, Started, TileDone
+from napari_unet3d.tasks.predict import predict, segment
+from napari_unet3d.tasks.specs import PredictSpec
+from tests.models import random_model
+
+
+def one_pass(volume: np.ndarray, model: Model) -> np.ndarray:
+    """Return the logits of the reflected volume in a single pass: the slow reference, without any tile."""
+    margin = halo(model.spec.blocks)
+    pads = []
+    for n in volume.shape[:3]:
+        size = input_size_for(n, blocks=model.spec.blocks)
+        pads.append((margin, size - margin - n))
+    pads += [(0, 0)] * (volume.ndim - 3)
+    scaled = measure(model.card.normalization, volume).apply(volume)
+    padded = np.pad(scaled, [*pads[:3], (0, 0)], mode="symmetric")
+    z, y, x = volume.shape[:3]
+    return model.logits(padded)[:z, :y, :x]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+NETWORKS = [
+    {"blocks": 1, "filters": 2},
+    {"blocks": 1, "filters": 8},
+    {"blocks": 1, "filters": 3, "classes": 4, "channels": 2},
+    {"blocks": 2, "filters": 2},
+    {"blocks": 2, "filters": 4, "classes": 4},
+    {"blocks": 3, "filters": 1, "channels": 2},
+]
+
+
+@pytest.mark.parametrize("choices", NETWORKS, ids=str)
+@given(data=st.data())
+@settings(
+    max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
+def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, data):
+    model = random_model(**choices, normalization=Normalization(kind="zscore"))
+    step, smallest = alignment(model.spec.blocks), smallest_size(model.spec.blocks)
+    longest = 24 if model.spec.blocks == 3 else 44
+    shape = data.draw(st.tuples(*[st.integers(1, longest)] * 3), label="shape")
+    tile = tuple(
+        smallest + step * data.draw(st.integers(0 if output_size(smallest, blocks=model.spec.blocks) >= n else 1, 3))
+        for n in shape
+    )
+    channels = () if model.spec.channels == 1 else (model.spec.channels,)
+    volume = np.random.default_rng(1).gamma(2, 300, (*shape, *channels)).astype(np.uint16)
+    logits = one_pass(volume, model)
+    labels = segment(volume, model, spec=PredictSpec(tile_shape=tile))
+    np.testing.assert_array_equal(labels, logits.argmax(-1).astype(np.uint8))
+    in_one = plan_tiles(shape, model.spec).input_shape
+    spec = PredictSpec(output="probabilities", tile_shape=tile)
+    probabilities = segment(volume, model, spec=spec)
+    whole = segment(volume, model, spec=spec.model_copy(update={"tile_shape": in_one}))
+    assert probabilities.tobytes() == whole.tobytes()
+    np.testing.assert_allclose(probabilities, softmax(logits), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return random_model(blocks=1, filters=2, normalization=Normalization(kind="zscore"))
+
+
+@pytest.fixture(scope="module")
+def volume() -> np.ndarray:
+    return np.random.default_rng(2).gamma(2, 300, (30, 41, 52)).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def whole(volume, model) -> np.ndarray:
+    labels = segment(volume, model)
+    assert 0.02 < labels.mean() < 0.98
+    return labels
+
+
+@pytest.mark.parametrize("mebibytes", [12, 24, 400])
+def test_any_memory_budget_gives_the_same_bytes(volume, model, whole, mebibytes):
+    events = []
+    spec = PredictSpec(memory_bytes=mebibytes << 20)
+    labels = segment(volume, model, spec=spec, on_event=events.append)
+    assert labels.tobytes() == whole.tobytes()
+    assert all(e.peak_bytes <= mebibytes << 20 for e in events if isinstance(e, Started))
+
+
+@given(st.tuples(st.integers(0, 29), st.integers(0, 40), st.integers(0, 51)), st.data())
+@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+def test_a_region_gives_that_part_of_the_whole(volume, model, whole, starts, data):
+    region = Box(*((a, data.draw(st.integers(a + 1, n))) for a, n in zip(starts, volume.shape, strict=True)))
+    part = segment(volume, model, spec=PredictSpec(region=region, memory_bytes=40 << 20))
+    np.testing.assert_array_equal(part, whole[region.slices])
+
+
+def test_every_tile_is_told_when_it_is_written(volume, model, whole):
+    sink = np.full(volume.shape, 255, np.uint8)
+    events = []
+    for event in predict(volume, model, PredictSpec(tile_shape=(48, 48, 48)), sink):
+        events.append(event)
+        if isinstance(event, TileDone):
+            np.testing.assert_array_equal(sink[event.box.slices], whole[event.box.slices])
+    done = [e for e in events if isinstance(e, TileDone)]
+    assert [e.done for e in done] == list(range(1, len(done) + 1))
+    assert {e.total for e in done} == {len(done)} == {e.total for e in events if isinstance(e, Started)}
+    assert done[-1].seconds_left == 0
+
+
+def test_a_run_that_is_stopped_keeps_what_is_done_and_leaves_no_thread(volume, model, whole):
+    sink = np.full(volume.shape, 255, np.uint8)
+    run = predict(volume, model, PredictSpec(tile_shape=(48, 48, 48)), sink)
+    box = next(event.box for event in run if isinstance(event, TileDone))
+    run.close()
+    np.testing.assert_array_equal(sink[box.slices], whole[box.slices])
+    assert (sink == 255).any()
+    assert not [t for t in threading.enumerate() if t.name.startswith("unet3d-")]
+
+
+class ShortOfMemory(Model):
+    """A model on a device that has no room for inputs of more than `room` voxels, once `patience` tiles are done."""
+
+    room = 0
+    patience = 0
+
+    def forward(self, input_shape, head, device):
+        compute = super().forward(input_shape, head, device)
+
+        def run(voxels):
+            if np.prod(input_shape) > self.room and self.patience <= 0:
+                raise OutOfMemoryError("no memory left")
+            object.__setattr__(self, "patience", self.patience - 1)
+            return compute(voxels)
+
+        return run
+
+
+def short_of_memory(model: Model, *, room: int, patience: int = 0) -> ShortOfMemory:
+    short = ShortOfMemory(model.card, model.weights)
+    object.__setattr__(short, "room", room)
+    object.__setattr__(short, "patience", patience)
+    return short
+
+
+def test_out_of_memory_gives_a_smaller_plan_and_the_same_bytes(volume, model, whole):
+    short = short_of_memory(model, room=72**3)
+    events = []
+    labels = segment(volume, short, spec=PredictSpec(memory_bytes=30 << 20), on_event=events.append)
+    assert labels.tobytes() == whole.tobytes()
+    starts = [e for e in events if isinstance(e, Started)]
+    assert len(starts) > 1
+    assert starts[-1].peak_bytes < starts[0].peak_bytes
+    assert any("ran out of memory" in e.text for e in events if isinstance(e, Note))
+
+
+def test_tiles_that_were_done_before_memory_ran_out_are_not_computed_again(volume, model):
+    short = short_of_memory(model, room=60**3, patience=4)
+    sink = np.zeros(volume.shape, np.uint8)
+    written = np.zeros(volume.shape, int)
+    done_before = []
+    second = False
+    for event in predict(volume, short, PredictSpec(tile_shape=(60, 60, 64)), sink):
+        second = second or (isinstance(event, Note) and "ran out" in event.text)
+        if isinstance(event, TileDone):
+            written[event.box.slices] += 1
+            if not second:
+                done_before.append(event.box)
+    assert len(done_before) == 4
+    assert written.min() == 1
+    assert all(not (written[box.slices] > 1).all() for box in done_before)
+
+
+def test_a_device_without_any_room_is_tried_with_three_smaller_plans_and_no_more(model):
+    events = []
+    with pytest.raises(OutOfMemoryError, match="no memory left"):
+        segment(np.zeros((90, 90, 90), np.uint8), short_of_memory(model, room=0), on_event=events.append)
+    assert sum(isinstance(e, Started) for e in events) == 4
+
+
+def test_a_device_without_room_for_the_smallest_tile_says_so(model):
+    with pytest.raises(OutOfMemoryError, match="no memory left for the smallest tile"):
+        segment(np.zeros((1, 1, 1), np.uint8), short_of_memory(model, room=0))
+
+
+def test_a_volume_thinner_than_a_voxel_pair_and_one_of_a_single_voxel_are_segmented(model):
+    rng = np.random.default_rng(0)
+    for shape in [(1, 40, 40), (1, 1, 1), (3, 1, 60)]:
+        voxels = rng.normal(0, 1, shape).astype(np.float32)
+        np.testing.assert_array_equal(segment(voxels, model), one_pass(voxels, model).argmax(-1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_voxels_that_are_not_finite_are_refused_or_taken_for_background(volume, model, bad):
+    image = volume.astype(np.float32)
+    image[3, 4, 5:8] = bad
+    with pytest.raises(VolumeError, match="NaN or infinity, 3 times in 0:30"):
+        segment(image, model)
+    events = []
+    labels = segment(image, model, spec=PredictSpec(nonfinite="background", tile_shape=(48,) * 3), on_event=events.append)
+    assert "3 voxels are not finite" in next(e.text for e in events if isinstance(e, Note))
+    mended = image.copy()
+    mended[3, 4, 5:8] = np.float32(measure(model.card.normalization, image).offset[0])
+    expected = segment(mended, model, spec=PredictSpec(tile_shape=(48,) * 3))
+    assert (labels != expected).mean() < 1e-3
+
+
+def test_a_constant_volume_is_segmented_with_a_note(model):
+    events = []
+    labels = segment(np.full((9, 9, 9), 7, np.uint16), model, on_event=events.append)
+    assert len(np.unique(labels)) == 1
+    assert "the same value 7" in next(e.text for e in events if isinstance(e, Note))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "float64", ">u2"])
+def test_any_real_type_gives_what_its_numbers_give_as_float32(model, dtype):
+    image = np.random.default_rng(4).integers(0, 2 if dtype == "bool" else 100, (9, 10, 11))
+    np.testing.assert_array_equal(segment(image.astype(dtype), model), segment(image.astype(np.float32), model))
+
+
+def test_an_error_while_reading_reaches_the_caller_and_ends_the_threads(volume, model):
+    class Broken:
+        shape = volume.shape
+        n_reads = 0
+
+        def __getitem__(self, index):
+            self.n_reads += 1
+            if self.n_reads > 3:
+                raise VolumeError("damaged at plane 7")
+            return volume[index]
+
+    with pytest.raises(VolumeError, match="plane 7"):
+        segment(Broken(), model, spec=PredictSpec(tile_shape=(48,) * 3))
+    assert not [t for t in threading.enumerate() if t.name.startswith("unet3d-")]
+
+
+def test_an_error_while_writing_reaches_the_caller(volume, model):
+    class Full:
+        shape = volume.shape
+
+        def __setitem__(self, index, values):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        list(predict(volume, model, PredictSpec(), Full()))
+
+
+def test_clean_up_is_that_of_the_whole_volume(volume, model):
+    cleanup = Cleanup(high=0.7, low=0.5, min_voxels=5)
+    labels = segment(volume, model, spec=PredictSpec(cleanup=cleanup, tile_shape=(48,) * 3))
+    from skimage.filters import apply_hysteresis_threshold
+    from skimage.measure import label
+
+    p = 1 - segment(volume, model, spec=PredictSpec(output="probabilities"))[..., 0]
+    kept = apply_hysteresis_threshold(p, 0.5, 0.7)
+    components = label(kept, connectivity=1)
+    sizes = np.bincount(components.ravel())
+    np.testing.assert_array_equal(labels > 0, kept & (sizes[components] >= 5))
+    instances = segment(volume, model, spec=PredictSpec(cleanup=cleanup.model_copy(update={"instances": True})))
+    assert instances.dtype == np.uint32
+    np.testing.assert_array_equal(instances > 0, labels > 0)
+    assert instances.max() == (np.bincount(components[kept].ravel()) >= 5).sum()
+
+
+def test_an_image_with_other_channels_is_refused_with_both_numbers(model):
+    with pytest.raises(ModelError, match="takes images with 1 channel; the image has 3 channels"):
+        segment(np.zeros((9, 9, 9, 3), np.uint8), model)
+
+
+def test_a_result_of_another_shape_is_refused(volume, model):
+    with pytest.raises(SpecError, match="the output that was passed"):
+        list(predict(volume, model, PredictSpec(), np.zeros((2, 2, 2), np.uint8)))
+
+
+def test_choices_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="cannot be asked for together"):
+        PredictSpec(output="probabilities", cleanup=Cleanup())
+    with pytest.raises(ValueError, match="device"):
+        PredictSpec(device="tpu")
+    assert PredictSpec.model_validate_json(PredictSpec(region=Box((0, 1), (0, 2), (1, 3))).model_dump_json()).region == Box(
+        (0, 1), (0, 2), (1, 3)
+    )
