@@ -23,7 +23,7 @@ VOXEL_SIZE = (0.18, 0.1, 0.1)
 UNIT = "um"
 _STEP = 0.05  # between the balls along a tube; well under the thinnest radius, so a tube has no waists
 _BLUR = (0.34, 0.13, 0.13)  # standard deviation of the point spread function, about NA 1.0
-_DEBRIS_PER_NEURITE = 1.8  # voxels of debris for each voxel of neurite
+_DEBRIS_PER_NEURITE = 1.5  # voxels of debris for each voxel of neurite
 _NEURITE_LENGTH = 0.04  # um of neurite in a cubic um
 
 
@@ -169,13 +169,13 @@ def _neurites(rng: np.random.Generator, extent: npt.NDArray[np.float64]) -> list
             face = int(rng.integers(3))
             start[face] = rng.choice([0.0, extent[face]])
             heading = rng.random(3) * extent - start
-            thickness = rng.uniform(0.28, 0.42)
+            thickness = rng.uniform(0.3, 0.42)
         else:
             parent = branches[int(rng.integers(len(branches)))]
             at = int(rng.integers(len(parent.radii)))
             start = parent.centres[at]
             heading = _sideways(rng, start - parent.centres[max(at - 1, 0)])
-            thickness = float(np.clip(parent.radii[at] * rng.uniform(0.6, 0.9), 0.2, 0.42))
+            thickness = float(np.clip(parent.radii[at] * rng.uniform(0.6, 0.9), 0.24, 0.42))
         branch = _neurite(rng, start, heading, thickness, extent)
         branches.append(branch)
         length += _STEP * len(branch.radii)
@@ -207,19 +207,17 @@ def _neurite(
     n_kept = max(1, int(np.argmax(has_left))) if has_left.any() else n
 
     along = np.arange(n) * _STEP
-    radii = thickness * np.linspace(1.0, 0.65, n)
+    radii = thickness * np.linspace(1.0, 0.7, n)
     for middle in np.cumsum(rng.exponential(4.5, size=10)):
-        width, swelling = rng.uniform(0.25, 0.5), rng.uniform(0.3, 1.1)
+        width, swelling = rng.uniform(0.25, 0.5), rng.uniform(0.2, 0.7)
         radii = radii + thickness * swelling * np.exp(-0.5 * np.square((along - middle) / width))
-    radii = np.clip(radii, 0.15, 0.65)
+    radii = np.clip(radii, 0.18, 0.55)
     waves = ndimage.gaussian_filter1d(rng.standard_normal(n), 1.0 / _STEP)
-    brightness = rng.uniform(30, 75) * np.exp(2.0 * waves)
+    brightness = rng.uniform(40, 75) * np.exp(2.0 * waves)
     return Balls(centres[:n_kept], radii[:n_kept], brightness[:n_kept])
 
 
-def _paint_debris(
-    rng: np.random.Generator, mask: npt.NDArray[np.bool_], extent: npt.NDArray[np.float64]
-) -> Floats:
+def _paint_debris(rng: np.random.Generator, mask: npt.NDArray[np.bool_], extent: npt.NDArray[np.float64]) -> Floats:
     """Return (z, y, x) float32: lumps and sheets as bright as neurites, and more of them."""
     canvas = np.zeros(mask.shape, np.float32)
     # A volume of a few voxels can be full of neurite: then there is no room for debris.
@@ -233,15 +231,15 @@ def _paint_debris(
 
 def _lump(rng: np.random.Generator, centre: npt.NDArray[np.float64]) -> Balls:
     """Return an autofluorescent granule: a heap of balls, wider than a varicosity."""
-    n = int(rng.integers(3, 12))
-    radii = rng.uniform(0.35, 0.9, n)
-    centres = centre + rng.normal(0, 0.55, (n, 3))
+    n = int(rng.integers(2, 6))
+    radii = rng.uniform(0.75, 1.2, n)
+    centres = centre + rng.normal(0, 0.5, (n, 3))
     return Balls(centres, radii, rng.uniform(40, 90) * rng.uniform(0.7, 1.2, n))
 
 
 def _sheet(rng: np.random.Generator, centre: npt.NDArray[np.float64]) -> Balls:
     """Return a thin, crumpled patch, as thick as a neurite: one in a single slice, not in the volume."""
-    half = rng.uniform(1.0, 2.4, 2)
+    half = rng.uniform(1.5, 2.6, 2)
     u, v = np.meshgrid(*(np.arange(-h, h, 0.08) for h in half), indexing="ij")
     is_part = np.square(u / half[0]) + np.square(v / half[1]) <= 1
     u, v = u[is_part], v[is_part]
@@ -249,7 +247,7 @@ def _sheet(rng: np.random.Generator, centre: npt.NDArray[np.float64]) -> Balls:
     height = 0.35 * (np.sin(pitch[0] * u + phase[0]) + np.sin(pitch[1] * v + phase[1]))
     frame, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     centres = centre + np.column_stack([u, v, height]) @ frame.T
-    radii = np.full(len(u), rng.uniform(0.14, 0.24))
+    radii = np.full(len(u), rng.uniform(0.16, 0.24))
     return Balls(centres, radii, np.full(len(u), rng.uniform(45, 95)))
 
 

@@ -50,7 +50,7 @@ def test_the_original_output_lies_44_voxels_inside_its_input():
 
 def test_each_axis_is_judged_by_itself():
     assert output_shape((92, 132, 220)) == (4, 44, 132)
-    with pytest.raises(SizeError, match="130 voxels along y .* the second pooling meets 59 voxels, which is odd"):
+    with pytest.raises(SizeError, match=r"130 voxels along y .* the second pooling meets 59 voxels, which is odd"):
         output_shape((92, 130, 220))
 
 

@@ -12,9 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_unet3d.core.metrics import Overlap, dice, iou, overlap
 
-masks = array_shapes(min_dims=3, max_dims=3, max_side=4).flatmap(
-    lambda shape: st.tuples(*[arrays(bool, shape)] * 3)
-)
+masks = array_shapes(min_dims=3, max_dims=3, max_side=4).flatmap(lambda shape: st.tuples(*[arrays(bool, shape)] * 3))
 
 
 @given(masks)

@@ -123,13 +123,13 @@ def test_more_memory_never_costs_more_operations():
 
 
 def test_too_little_memory_is_refused_with_what_the_smallest_tile_takes():
-    with pytest.raises(MemoryBudgetError, match="too little: the smallest tile of this network, 100 x 100 x 100"):
+    with pytest.raises(MemoryBudgetError, match=r"too little: the smallest tile of this network, 100 x 100 x 100"):
         plan_tiles((300, 300, 300), NetworkSpec(), memory=1 << 20)
 
 
 def test_tiles_too_small_to_be_laid_side_by_side_are_refused():
     assert len(plan_tiles((4, 300, 300), NetworkSpec(), tile_shape=(92, 220, 220))) == 9
-    with pytest.raises(SizeError, match="write 4 voxels along z .* multiples of 8. .* at least 100"):
+    with pytest.raises(SizeError, match=r"write 4 voxels along z .* multiples of 8. .* at least 100"):
         plan_tiles((12, 300, 300), NetworkSpec(), tile_shape=(92, 220, 220))
 
 

@@ -59,6 +59,15 @@ def test_logits_stay_float32_in_mixed_precision(build):
 
 
 def _block(layer_name: str) -> str:
-    for ending in ("_conv_1", "_conv_2", "_crop", "_pool", "_upsample", "_concatenate", "_dropout", "_logits"):
+    for ending in (
+        "_conv_1",
+        "_conv_2",
+        "_crop",
+        "_pool",
+        "_upsample",
+        "_concatenate",
+        "_dropout",
+        "_logits",
+    ):
         layer_name = layer_name.removesuffix(ending)
     return layer_name

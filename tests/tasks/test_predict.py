@@ -51,9 +51,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("choices", NETWORKS, ids=str)
 @given(data=st.data())
-@settings(
-    max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, data):
     model = random_model(**choices, normalization=Normalization(kind="zscore"))
     step, smallest = alignment(model.spec.blocks), smallest_size(model.spec.blocks)
@@ -212,7 +210,9 @@ def test_voxels_that_are_not_finite_are_refused_or_taken_for_background(volume, 
     with pytest.raises(VolumeError, match="NaN or infinity, 3 times in 0:30"):
         segment(image, model)
     events = []
-    labels = segment(image, model, spec=PredictSpec(nonfinite="background", tile_shape=(48,) * 3), on_event=events.append)
+    labels = segment(
+        image, model, spec=PredictSpec(nonfinite="background", tile_shape=(48,) * 3), on_event=events.append
+    )
     assert "3 voxels are not finite" in next(e.text for e in events if isinstance(e, Note))
     mended = image.copy()
     mended[3, 4, 5:8] = np.float32(measure(model.card.normalization, image).offset[0])
@@ -292,6 +292,6 @@ def test_choices_that_contradict_each_other_are_refused():
         PredictSpec(output="probabilities", cleanup=Cleanup())
     with pytest.raises(ValueError, match="device"):
         PredictSpec(device="tpu")
-    assert PredictSpec.model_validate_json(PredictSpec(region=Box((0, 1), (0, 2), (1, 3))).model_dump_json()).region == Box(
-        (0, 1), (0, 2), (1, 3)
-    )
+    assert PredictSpec.model_validate_json(
+        PredictSpec(region=Box((0, 1), (0, 2), (1, 3))).model_dump_json()
+    ).region == Box((0, 1), (0, 2), (1, 3))

@@ -33,12 +33,8 @@ def _hdf5(path):
 
 WRITERS = {
     "plain.tif": lambda path: tifffile.imwrite(path, VALUES),
-    "imagej.tif": lambda path: tifffile.imwrite(
-        path, VALUES, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0}
-    ),
-    "ome.ome.tif": lambda path: tifffile.imwrite(
-        path, VALUES, metadata={"axes": "ZYX", "PhysicalSizeZ": 2.0}
-    ),
+    "imagej.tif": lambda path: tifffile.imwrite(path, VALUES, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0}),
+    "ome.ome.tif": lambda path: tifffile.imwrite(path, VALUES, metadata={"axes": "ZYX", "PhysicalSizeZ": 2.0}),
     "deflate.tif": lambda path: tifffile.imwrite(path, VALUES, compression="zlib"),
     "big.tif": lambda path: tifffile.imwrite(path, VALUES, bigtiff=True, byteorder=">"),
     "a.h5": _hdf5,
@@ -54,8 +50,7 @@ JSON = st.recursive(
     | st.floats()
     | st.sampled_from(["", "0", "z", "scale", "micrometer"]),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["name", "type", "path"]), inner, max_size=2)
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "type", "path"]), inner, max_size=2)
     ),
     max_leaves=4,
 )
@@ -71,9 +66,7 @@ def test_any_junk_in_ome_metadata_ends_in_a_volume_or_in_a_volume_error(tmp_path
     document = json.loads((tmp_path / "good.json").read_text())
     place = document["attributes"]["ome"]
     while True:
-        key = data.draw(
-            st.sampled_from(sorted(place) if isinstance(place, dict) else list(range(len(place))))
-        )
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else list(range(len(place)))))
         if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
             break
         place = place[key]

@@ -55,9 +55,7 @@ def _pages(path, values=VALUES, **options):
 def _raw_tiff(path, tags, *, body=b"", next_ifd=0, size=132):
     """Write a TIFF with one directory of LONG tags, byte by byte."""
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    data = (
-        b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", next_ifd)
-    )
+    data = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", next_ifd)
     return _write(path, (data + body).ljust(size, b"\0"))
 
 
@@ -476,9 +474,7 @@ REFUSED = {
         r"the chunk 'c/1/0/1' is damaged",
     ),
     "zarr 2 chunk cut": (
-        lambda d: _damage(
-            _zarr(d / "a.zarr", zarr_format=2, compressors=None), "0.1.1", lambda data: data[:40]
-        ),
+        lambda d: _damage(_zarr(d / "a.zarr", zarr_format=2, compressors=None), "0.1.1", lambda data: data[:40]),
         r"the chunk '0\.1\.1' is damaged",
     ),
     "zarr bit flipped": (
@@ -524,9 +520,7 @@ def test_a_strip_that_inflates_1000_times_its_plane_is_stopped_at_the_size_of_th
     path = _bomb(tmp_path / "0.tif")
     tracemalloc.start()
     try:
-        with pytest.raises(
-            VolumeError, match="damaged at plane 0: it inflates to more than the 10,000 bytes"
-        ):
+        with pytest.raises(VolumeError, match="damaged at plane 0: it inflates to more than the 10,000 bytes"):
             read_volume(tmp_path).data[...]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -540,9 +534,7 @@ def test_axes_that_slices_do_not_have_are_refused(tmp_path):
         read_volume(_slices(tmp_path / "s", VALUES[0]), axes="zyxc")
 
 
-@pytest.mark.parametrize(
-    "make", [_external_link, _soft_link_to_external, _external_group, _external_storage, _virtual]
-)
+@pytest.mark.parametrize("make", [_external_link, _soft_link_to_external, _external_group, _external_storage, _virtual])
 def test_the_file_behind_a_link_is_never_opened(tmp_path, make):
     """The victim is a FIFO: to open it would wait for ever."""
     if not hasattr(os, "mkfifo"):
@@ -558,9 +550,7 @@ def test_the_file_behind_a_link_is_never_opened(tmp_path, make):
         "    try: read_volume(sys.argv[1] + name)\n"
         "    except VolumeError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=30, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.startswith("[]\n")
     assert "lies in another file" in done.stdout
 
@@ -646,9 +636,7 @@ def test_a_lost_chunk_of_our_own_zarr_is_always_noticed(tmp_path):
     opened = read_volume(path)
     (path / "0/c/0/0/0").unlink()
     for attempt in (lambda: read_volume(path), lambda: read_volume(path / "0"), lambda: opened.data[...]):
-        with pytest.raises(
-            VolumeError, match="has lost 1 chunks, the first 'c/0/0/0': this program wrote every chunk"
-        ):
+        with pytest.raises(VolumeError, match="has lost 1 chunks, the first 'c/0/0/0': this program wrote every chunk"):
             attempt()
 
 

@@ -117,9 +117,7 @@ def test_what_is_never_written_is_zero(tmp_path, name):
 def test_nothing_is_left_without_a_commit(tmp_path, name):
     with create_output(tmp_path / name, (4, 5, 6), np.uint8, **UM) as output:
         output[0:1] = 1
-        assert [path.name.startswith(f".{name}.partial-{os.getpid()}") for path in tmp_path.iterdir()] == [
-            True
-        ]
+        assert [path.name.startswith(f".{name}.partial-{os.getpid()}") for path in tmp_path.iterdir()] == [True]
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(KeyError), create_output(tmp_path / name, (4, 5, 6), np.uint8, **UM) as output:
         raise KeyError("a fault in the work")
@@ -286,9 +284,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.tif"])
 def test_a_tiff_that_does_not_fit_on_the_disk_is_refused_before_the_first_box(small_disk, name):
-    with pytest.raises(
-        OutputError, match=r"does not fit on the disk: 8,000,000 bytes are needed and [\d,]+ bytes are"
-    ):
+    with pytest.raises(OutputError, match=r"does not fit on the disk: 8,000,000 bytes are needed and [\d,]+ bytes are"):
         create_output(small_disk / name, (200, 200, 200), np.uint8, **UM)
     assert list(small_disk.iterdir()) == []
 

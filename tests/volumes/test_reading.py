@@ -59,9 +59,7 @@ LAYOUTS = {
         tifffile.imwrite(d / "a.tif", VALUES, imagej=True, metadata={"axes": "ZYX"}),
         d / "a.tif",
     )[1],
-    "OME": lambda d: (tifffile.imwrite(d / "a.ome.tif", VALUES, metadata={"axes": "ZYX"}), d / "a.ome.tif")[
-        1
-    ],
+    "OME": lambda d: (tifffile.imwrite(d / "a.ome.tif", VALUES, metadata={"axes": "ZYX"}), d / "a.ome.tif")[1],
     "a page a plane": lambda d: _pages(d / "a.tif", VALUES),
     "strips of 7 rows": lambda d: _pages(d / "a.tif", VALUES, rowsperstrip=7),
     "big-endian": lambda d: (tifffile.imwrite(d / "a.tif", VALUES, byteorder=">"), d / "a.tif")[1],
@@ -101,9 +99,7 @@ def test_every_layout_is_lazy_and_says_that_it_is_big_endian(stored, layout):
     volume = stored[layout]
     assert volume.is_lazy
     assert (volume.shape, volume.dtype, volume.nbytes) == (SHAPE, np.dtype(np.uint16), VALUES.nbytes)
-    assert any("Big-endian" in note for note in volume.notes) == (
-        layout in ("big-endian", "HDF5, big-endian")
-    )
+    assert any("Big-endian" in note for note in volume.notes) == (layout in ("big-endian", "HDF5, big-endian"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -152,9 +148,7 @@ def test_the_predictor_of_libtiff_is_undone(tmp_path, dtype):
     ],
 )
 @pytest.mark.parametrize("tile", [None, (16, 16)])
-def test_the_codecs_of_imagecodecs_are_used_where_that_is_installed(
-    tmp_path, compression, predictor, dtype, tile
-):
+def test_the_codecs_of_imagecodecs_are_used_where_that_is_installed(tmp_path, compression, predictor, dtype, tile):
     pytest.importorskip("imagecodecs")
     values = VALUES.astype(dtype)
     _pages(tmp_path / "a.tif", values, compression=compression, predictor=predictor, tile=tile)
@@ -172,9 +166,7 @@ def test_a_blank_compressed_plane_is_no_bomb(tmp_path):
 @pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m"])
 def test_imagej_gives_spacing_unit_resolution_and_origin(tmp_path, unit):
     metadata = {"axes": "ZYX", "spacing": 0.5, "unit": unit, "xorigin": -20.0}
-    tifffile.imwrite(
-        tmp_path / "a.tif", VALUES, imagej=True, resolution=(1 / 0.1, 1 / 0.235), metadata=metadata
-    )
+    tifffile.imwrite(tmp_path / "a.tif", VALUES, imagej=True, resolution=(1 / 0.1, 1 / 0.235), metadata=metadata)
     volume = read_volume(tmp_path / "a.tif")
     assert volume.voxel_size == (0.5, 0.235, 0.1)
     assert volume.unit == "um"
@@ -318,9 +310,7 @@ def test_an_hdf5_array_is_named_behind_a_colon_or_as_dataset(tmp_path):
         ("/table", (4,), "float64"),
         ("/volumes/raw", SHAPE, "uint16"),
     ]
-    with pytest.raises(
-        VolumeError, match=r"several arrays: /other 3 x 40 x 33 float64; .*Name one: .*a.h5:/other"
-    ):
+    with pytest.raises(VolumeError, match=r"several arrays: /other 3 x 40 x 33 float64; .*Name one: .*a.h5:/other"):
         read_volume(tmp_path / "a.h5")
     with pytest.raises(VolumeError, match=r"no array '/nothing'; its arrays are: /other"):
         read_volume(f"{tmp_path}/a.h5:/nothing")
@@ -331,9 +321,7 @@ def test_an_hdf5_array_is_named_behind_a_colon_or_as_dataset(tmp_path):
 def test_the_axis_tags_of_ilastik_are_understood(tmp_path):
     _hdf5(tmp_path / "a.h5", np.zeros((1, 4, 5, 6, 2), np.uint8))
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file["volumes/raw"].attrs["axistags"] = (
-            '{"axes": [' + ", ".join(f'{{"key": "{k}"}}' for k in "tzyxc") + "]}"
-        )
+        file["volumes/raw"].attrs["axistags"] = '{"axes": [' + ", ".join(f'{{"key": "{k}"}}' for k in "tzyxc") + "]}"
     volume = read_volume(tmp_path / "a.h5", dataset="volumes/raw")
     assert (volume.shape, volume.n_channels) == ((4, 5, 6), 2)
 
@@ -359,9 +347,7 @@ def _ome_zarr(path, version, *, dataset_scale, outer=None, unit="micrometer"):
     if outer:
         multiscale["coordinateTransformations"] = [{"type": "scale", "scale": [1, *outer]}]
     is_new = version == "0.5"
-    attributes = (
-        {"ome": {"version": "0.5", "multiscales": [multiscale]}} if is_new else {"multiscales": [multiscale]}
-    )
+    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}} if is_new else {"multiscales": [multiscale]}
     group = zarr.create_group(path, zarr_format=3 if is_new else 2, attributes=attributes)
     group.create_array("0", data=VALUES[None], chunks=(1, 4, 16, 16))
     group.create_array("1", data=VALUES[None, ::2, ::2, ::2], chunks=(1, 4, 16, 16))

@@ -16,9 +16,7 @@ NUMBERS = st.one_of(st.none(), st.floats())
 UNITS = st.sampled_from([None, "", "um", "µm", "micron", "nm", "mm", "cm", "inch", "parsec", "pixel"])
 
 
-@given(
-    st.fixed_dictionaries(dict.fromkeys("zyx", NUMBERS)), st.fixed_dictionaries(dict.fromkeys("zyx", UNITS))
-)
+@given(st.fixed_dictionaries(dict.fromkeys("zyx", NUMBERS)), st.fixed_dictionaries(dict.fromkeys("zyx", UNITS)))
 def test_a_voxel_size_is_always_finite_and_positive(sizes, units):
     found = calibrate(sizes, units, sizes)
     assert all(size > 0 for size in found.voxel_size)
@@ -28,9 +26,7 @@ def test_a_voxel_size_is_always_finite_and_positive(sizes, units):
     assert not any(is_odd) or found.notes
 
 
-@pytest.mark.parametrize(
-    "text", ["um", "µm", "μm", "micron", "Microns", "micrometer", "micrometre", "\\u00B5m"]
-)
+@pytest.mark.parametrize("text", ["um", "µm", "μm", "micron", "Microns", "micrometer", "micrometre", "\\u00B5m"])
 def test_every_spelling_of_a_micrometre_is_um(text):
     assert normalize_unit(text) == ("um", 1.0)
 

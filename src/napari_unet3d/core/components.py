@@ -98,9 +98,7 @@ class Survey:
         return Census(joined_of, is_object, self._n_inside)
 
 
-def _contacts(
-    upper: npt.NDArray[np.int64], lower: npt.NDArray[np.int64], structure: Booleans
-) -> npt.NDArray[np.int64]:
+def _contacts(upper: npt.NDArray[np.int64], lower: npt.NDArray[np.int64], structure: Booleans) -> npt.NDArray[np.int64]:
     """Return the pairs of ids, (2, n), that touch over the face between two planes (y, x) of ids."""
     n_y, n_x = lower.shape
     padded = np.pad(upper, 1, constant_values=-1)

@@ -192,9 +192,7 @@ def flops(shape: Sequence[int], spec: NetworkSpec) -> int:
     return int(flops_grid(*([n] for n in shape), spec=spec)[0, 0, 0])
 
 
-def flops_grid(
-    z: Sequence[int], y: Sequence[int], x: Sequence[int], *, spec: NetworkSpec
-) -> npt.NDArray[np.float64]:
+def flops_grid(z: Sequence[int], y: Sequence[int], x: Sequence[int], *, spec: NetworkSpec) -> npt.NDArray[np.float64]:
     """Return the operations for all combinations of input sizes, (z, y, x) float64."""
     weighted = [i for i, layer in enumerate(spec.layers) if layer.kernel_voxels]
     per_voxel = np.array([_multiply_adds(spec.layers[i]) for i in weighted], float)
@@ -242,9 +240,7 @@ def peak_grid(
         return channels * nz[:, None, None] * ny[None, :, None] * nx[None, None, :]
 
     sources = [np.asarray(sizes, float) for sizes in (z, y, x)]
-    current = (
-        spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
-    )
+    current = spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
     skips: dict[int, npt.NDArray[np.float64]] = {}
     peak = np.zeros_like(current)
     rising = False

@@ -84,8 +84,8 @@ class Scaling:
         scaled = voxels.astype(np.float32)
         if scaled.ndim == 3:
             scaled = scaled[..., np.newaxis]
-        scaled -= np.float32(self.offset)
-        scaled *= np.float32(self.scale)
+        scaled -= np.asarray(self.offset, np.float32)
+        scaled *= np.asarray(self.scale, np.float32)
         return scaled
 
 
@@ -116,9 +116,7 @@ def measure(normalization: Normalization, volume: Readable) -> Scaling:
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
         if not values.size:
-            raise VolumeError(
-                "The volume has no finite voxel in the sample that its intensities are measured on."
-            )
+            raise VolumeError("The volume has no finite voxel in the sample that its intensities are measured on.")
         offset, spread = _offset_and_spread(normalization, values)
         if spread <= 0:
             which = f"Channel {channel} of the volume" if channels > 1 else "The volume"

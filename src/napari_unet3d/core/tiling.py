@@ -67,8 +67,7 @@ class Tile(NamedTuple):
     def crop(self, halo: int) -> tuple[slice, slice, slice]:
         """Return which part of the network's output is written."""
         z, y, x = (
-            slice(w0 - r0 - halo, w1 - r0 - halo)
-            for (r0, _), (w0, w1) in zip(self.read, self.write, strict=True)
+            slice(w0 - r0 - halo, w1 - r0 - halo) for (r0, _), (w0, w1) in zip(self.read, self.write, strict=True)
         )
         return z, y, x
 
@@ -154,9 +153,7 @@ class TilePlan:
     def peak_bytes(self) -> int:
         """Return the memory a run takes at its worst moment: one pass, and the tiles waiting in the queues."""
         return peak_bytes(self.input_shape, self.spec, bytes_per_value=self.bytes_per_value) + int(
-            _queue_bytes(
-                np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec
-            )
+            _queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
         )
 
     def seconds(self, flops_per_second: float) -> float:
@@ -210,9 +207,7 @@ def plan_tiles(
     """
     z, y, x = (int(n) for n in shape)
     if min(z, y, x) < 1:
-        raise SizeError(
-            f"A volume of {z} x {y} x {x} voxels (z, y, x) is empty; there is nothing to segment."
-        )
+        raise SizeError(f"A volume of {z} x {y} x {x} voxels (z, y, x) is empty; there is nothing to segment.")
     box = region or Box.whole((z, y, x))
     if tile_shape is None:
         chosen = _cheapest_input(box, spec, memory, bytes_per_value)
@@ -227,9 +222,7 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
     sizes = [_candidates(length, spec.blocks) for length in lengths]
     inputs = _outer(*(np.array(s, float) for s in sizes))
     outputs = _outer(*(np.array(s, float) - 2 * margin for s in sizes))
-    needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(
-        inputs, outputs, spec
-    )
+    needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(inputs, outputs, spec)
     counts = _outer(
         *(
             np.array([_n_tiles(length, n - 2 * margin, step) for n in s], float)
@@ -306,9 +299,7 @@ def read_reflected(volume: Readable, box: Box) -> npt.NDArray[Any]:
     >>> read_reflected(np.arange(3).reshape(3, 1, 1), Box((-2, 5), (0, 1), (0, 1))).ravel()
     array([1, 0, 0, 1, 2, 2, 1])
     """
-    indices = [
-        _reflected(np.arange(start, stop), n) for (start, stop), n in zip(box, volume.shape[:3], strict=True)
-    ]
+    indices = [_reflected(np.arange(start, stop), n) for (start, stop), n in zip(box, volume.shape[:3], strict=True)]
     inside = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
     voxels = np.asarray(volume[inside])
     for axis, index in enumerate(indices):

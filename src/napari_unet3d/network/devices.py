@@ -104,9 +104,7 @@ def usable_memory(device: Device) -> int:
 
 def _gpu(index: int, details: dict[str, Any]) -> Device:
     capability = details.get("compute_capability") or (0, 0)
-    return Device(
-        f"gpu:{index}", str(details.get("device_name", "GPU")), tuple(capability) >= _TENSOR_CORES_SINCE
-    )
+    return Device(f"gpu:{index}", str(details.get("device_name", "GPU")), tuple(capability) >= _TENSOR_CORES_SINCE)
 
 
 def _may_have_gpu() -> bool:

@@ -85,9 +85,7 @@ class Model:
 
     card: ModelCard
     weights: Mapping[str, npt.NDArray[np.float32]]
-    _forward: dict[Any, Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]] = field(
-        default_factory=dict, repr=False
-    )
+    _forward: dict[Any, Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_weights(self.card.network, self.weights)

@@ -51,7 +51,8 @@ def load_tensorflow() -> Any:
             import tensorflow as tf
     except ImportError as error:
         raise DeviceError(
-            f"TensorFlow cannot be imported ({error}). Installing it again helps: pip install --force-reinstall tensorflow"
+            f"TensorFlow cannot be imported ({error}). Installing it again may help: "
+            "pip install --force-reinstall tensorflow"
         ) from error
     for gpu in tf.config.list_physical_devices("GPU"):
         try:

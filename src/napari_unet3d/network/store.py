@@ -173,7 +173,9 @@ def _read_weights(path: Path, spec: NetworkSpec, sha256: str) -> dict[str, npt.N
     if header > min(len(content) - 8, _MAX_HEADER_BYTES):
         raise ModelError(f"{path} declares a header of {header:,} bytes, but has {size:,} bytes in all.")
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ModelError(f"{path} is not what was saved with this model: its SHA-256 differs from the one in {CARD_FILE}.")
+        raise ModelError(
+            f"{path} is not what was saved with this model: its SHA-256 differs from the one in {CARD_FILE}."
+        )
     try:
         weights = read_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:

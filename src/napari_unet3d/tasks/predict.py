@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.geometry import halo
 from napari_unet3d.core.normalize import Scaling, measure
-from napari_unet3d.core.postprocess import clean_up, evidence
+from napari_unet3d.core.postprocess import Writable, clean_up, evidence
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
 MAX_SMALLER_PLANS = 3
-
-
-class Sink(Readable, Protocol):
-    """Something labels are written to and read from, box by box: a NumPy array, an `Output`."""
-
-    def __setitem__(self, index: Any, values: Any, /) -> None:
-        """Write the voxels of a tuple of slices."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +84,7 @@ def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, devic
     )
 
 
-def predict(
-    volume: Readable, model: Model, spec: PredictSpec, sink: Sink
-) -> Generator[Event, None, PredictResult]:
+def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -> Generator[Event, None, PredictResult]:
     """Segment a volume; a generator of events, each a safe point to stop.
 
     Parameters
@@ -164,7 +155,7 @@ class _Run:
     volume: Readable
     model: Model
     spec: PredictSpec
-    sink: Sink
+    sink: Writable
     device: Device
     scaling: Scaling
     done: list[Box] = field(default_factory=list)
@@ -216,8 +207,8 @@ class _Run:
             if self.spec.nonfinite == "refuse":
                 inside = tile.read.intersection(Box.whole(_three(self.volume.shape)))
                 raise VolumeError(
-                    f"The volume holds NaN or infinity, {_count_false(finite, tile.read, inside):,} times in {inside} (z, "
-                    "y, x) alone. Mend them, or have them taken for background (--nonfinite background)."
+                    f"The volume holds NaN or infinity, {_count_false(finite, tile.read, inside):,} times in {inside} "
+                    "(z, y, x) alone. Mend them, or have them taken for background (--nonfinite background)."
                 )
             scaled[~finite.reshape(scaled.shape)] = 0
             self.n_nonfinite += _count_false(finite, tile.read, tile.write)

@@ -62,9 +62,7 @@ def _read_open(file: Any, path: Path, dataset: str | None, axes: str | None) -> 
     name = dataset or _only_array(file, where, 3 if axes is None else len(axes))
     array = _resolve(file, name, where)
     label = f"{where}:{array.name}"
-    found = _tagged_axes(array) or (
-        "zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim
-    )
+    found = _tagged_axes(array) or ("zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim)
     shape = tuple(int(size) for size in array.shape)
     data, notes = arrange(_Hdf5Array(array, path), name_axes(label, shape, found, axes), label)
     calibration = calibrate(*_element_size(array))
@@ -132,9 +130,7 @@ def _arrays(file: Any) -> list[ArrayInfo]:
 
 def _only_array(file: Any, where: str, n_axes: int) -> str:
     arrays = _arrays(file)
-    fitting = [info for info in arrays if len(info.shape) == n_axes] or [
-        i for i in arrays if len(i.shape) > 2
-    ]
+    fitting = [info for info in arrays if len(info.shape) == n_axes] or [i for i in arrays if len(i.shape) > 2]
     if len(fitting) == 1:
         return fitting[0].name
     links = _foreign_links(file)
@@ -181,9 +177,7 @@ def _resolve(file: Any, name: str, where: str) -> Any:
         group, at = group[part], f"{at}/{part}"
     if not isinstance(group, h5py.Dataset):
         listed = "; ".join(map(str, _arrays(file))) or "none"
-        raise VolumeError(
-            f"{where}:{at or '/'} is a group, not an array; the arrays in the file are: {listed}."
-        )
+        raise VolumeError(f"{where}:{at or '/'} is a group, not an array; the arrays in the file are: {listed}.")
     if target := _outside(group):
         raise _foreign(where, at, target)
     return group
@@ -196,9 +190,7 @@ def _outside(item: Any) -> str:
     if item.external:
         return ", ".join(str(name) for name, _, _ in item.external)
     if item.is_virtual:
-        return ", ".join(
-            sorted({f"{source.file_name}:{source.dset_name}" for source in item.virtual_sources()})
-        )
+        return ", ".join(sorted({f"{source.file_name}:{source.dset_name}" for source in item.virtual_sources()}))
     return ""
 
 

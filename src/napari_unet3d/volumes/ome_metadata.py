@@ -130,9 +130,7 @@ def _pair(transforms: Any, n_axes: int, notes: list[str]) -> _Pair:
         if numbers and is_list and all(isinstance(number, int | float) for number in numbers):
             found[str(kind)] = [float(number) for number in numbers]
         elif kind != "identity":
-            notes.append(
-                f"A coordinate transformation of type {kind!r} in the OME-Zarr metadata cannot be used."
-            )
+            notes.append(f"A coordinate transformation of type {kind!r} in the OME-Zarr metadata cannot be used.")
     return found["scale"], found["translation"]
 
 

@@ -77,9 +77,7 @@ def read_zarr(path: Path, dataset: str | None = None, axes: str | None = None) -
         raise VolumeError(f"{shown(path)} is incomplete: its array {level.path!r} is missing. Copy it again.")
     array = _open(array_path)
     if not isinstance(array, zarr.Array):
-        raise VolumeError(
-            f"{shown(path)}: {level.path!r} is a group where an array is needed; {_listed(path)}."
-        )
+        raise VolumeError(f"{shown(path)}: {level.path!r} is a group where an array is needed; {_listed(path)}.")
     return _volume(array_path, array, level, axes)
 
 
@@ -173,9 +171,7 @@ def _array_axes(array: Any) -> str:
     """Return the letters of a bare array's axes: its dimension names, or (z, y, x) for three."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
     if names and len(names) == array.ndim and {"y", "x"} <= {str(name).lower() for name in names}:
-        return "".join(
-            str(name).lower() if str(name).lower() in ("z", "y", "x", "c", "t") else "?" for name in names
-        )
+        return "".join(str(name).lower() if str(name).lower() in ("z", "y", "x", "c", "t") else "?" for name in names)
     return "zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim
 
 
@@ -238,16 +234,11 @@ class ZarrArray(LazyArray):
         if not missing:
             return []
         fill = self._array.fill_value
-        return [
-            f"{len(missing)} of {n_chunks} chunks are not there and read as {fill}: never written, or lost."
-        ]
+        return [f"{len(missing)} of {n_chunks} chunks are not there and read as {fill}: never written, or lost."]
 
     def _chunks(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Yield the index of each chunk that a box touches."""
-        ranges = [
-            range(part.start // step, -(-part.stop // step))
-            for part, step in zip(box, self._grid, strict=True)
-        ]
+        ranges = [range(part.start // step, -(-part.stop // step)) for part, step in zip(box, self._grid, strict=True)]
         return product(*ranges)
 
     def _key(self, index: tuple[int, ...]) -> str:
@@ -273,7 +264,6 @@ class ZarrArray(LazyArray):
                 self._array[chunk]
             except _DECODE_ERRORS as reason:
                 return VolumeError(
-                    f"{shown(self._path)}: the chunk {self._key(index)!r} is damaged ({reason}). "
-                    "Copy it again."
+                    f"{shown(self._path)}: the chunk {self._key(index)!r} is damaged ({reason}). Copy it again."
                 )
         return VolumeError(f"{shown(self._path)} cannot be read: {error}.")

@@ -103,9 +103,7 @@ class Output(ABC):
         numbers = np.asarray(values)
         cast = numbers.astype(self.dtype, copy=False)
         if self.dtype.kind in "ui" and numbers.dtype != self.dtype and not np.array_equal(cast, numbers):
-            raise ValueError(
-                f"values of type {numbers.dtype} do not fit {self.dtype}, the type of the output"
-            )
+            raise ValueError(f"values of type {numbers.dtype} do not fit {self.dtype}, the type of the output")
         cast = np.broadcast_to(cast, box_shape(part))
         if cast.size:
             with partial.writing(self._spec.target, self._spec.nbytes):
@@ -149,11 +147,7 @@ class Output(ABC):
     def _box(self, key: Any) -> Box:
         self._check_open()
         parts = key if isinstance(key, tuple) else (key,)
-        if any(
-            not isinstance(part, slice) or part.step not in (None, 1)
-            for part in parts
-            if part is not Ellipsis
-        ):
+        if any(not isinstance(part, slice) or part.step not in (None, 1) for part in parts if part is not Ellipsis):
             raise TypeError(f"a box of slices without steps is needed, not {key!r}")
         return normalize_key(key, self.shape)[0]
 
@@ -249,13 +243,9 @@ def _check(
     if not all(math.isfinite(size) and size > 0 for size in (z, y, x)):
         raise ValueError(f"a voxel size is finite and positive, not {tuple(voxel_size)}")
     if kind not in ("labels", "image") or (kind == "labels" and (number_type.kind == "f" or len(sizes) == 4)):
-        raise ValueError(
-            f"{kind=} does not go with {number_type} of shape {sizes}: labels are (z, y, x) integers"
-        )
+        raise ValueError(f"{kind=} does not go with {number_type} of shape {sizes}: labels are (z, y, x) integers")
     if number_type.name not in DTYPES:
-        raise OutputError(
-            f"{shown(path)} cannot hold {number_type}; the types that work are {', '.join(DTYPES)}."
-        )
+        raise OutputError(f"{shown(path)} cannot hold {number_type}; the types that work are {', '.join(DTYPES)}.")
     _check_place(target, overwrite)
     name, factor = normalize_unit(unit)
     oz, oy, ox = (float(offset) * factor for offset in translate)
@@ -281,9 +271,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
             "end the name in .tif, .ome.tif or .zarr."
         )
     if not target.parent.is_dir():
-        raise OutputError(
-            f"The folder {shown(target.parent)} does not exist; create it, or choose another one."
-        )
+        raise OutputError(f"The folder {shown(target.parent)} does not exist; create it, or choose another one.")
     with partial.writing(target, 0):
         partial.tidy(target)
     if not os.path.lexists(target):

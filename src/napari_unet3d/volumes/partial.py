@@ -37,9 +37,7 @@ def claim_partial(target: Path) -> Path:
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{_host()}")
     with _lock:
         if partial in _claimed:
-            raise OutputError(
-                f"{shown(target)} is being written already; wait for that, or choose another name."
-            )
+            raise OutputError(f"{shown(target)} is being written already; wait for that, or choose another name.")
         _claimed.add(partial)
     return partial
 
@@ -183,14 +181,9 @@ def _explain(error: OSError, target: Path, n_bytes: int) -> str:
             "Free some space, or choose another disk."
         )
     if error.errno == errno.EFBIG:
-        return (
-            f"{name} needs {n_bytes:,} bytes, more than a file may have in {folder}; write a .zarr instead."
-        )
+        return f"{name} needs {n_bytes:,} bytes, more than a file may have in {folder}; write a .zarr instead."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (
-            f"{name} cannot be written: {folder} is not writable for you ({error.strerror}). "
-            "Choose another folder."
-        )
+        return f"{name} cannot be written: {folder} is not writable for you ({error.strerror}). Choose another folder."
     if error.errno == errno.ENAMETOOLONG:
         return f"{name} cannot be written: the name is too long; choose a shorter one."
     return f"{name} cannot be written: {error.strerror or error}. Check that {folder} is still there."

@@ -31,9 +31,7 @@ _OTHERS = (
 _SNIFFED_BYTES = 512
 
 
-def read_volume(
-    path: str | os.PathLike[str], *, axes: str | None = None, dataset: str | None = None
-) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, axes: str | None = None, dataset: str | None = None) -> Volume:
     """Return the volume at a path; its voxels are read when they are asked for, where the file allows it.
 
     Parameters
@@ -53,16 +51,12 @@ def read_volume(
     """
     place, inside = _split(path)
     if inside is not None and dataset is not None:
-        raise VolumeError(
-            f"{shown(path)} names the array {inside!r} and dataset={dataset!r} another; name one."
-        )
+        raise VolumeError(f"{shown(path)} names the array {inside!r} and dataset={dataset!r} another; name one.")
     dataset = inside if inside is not None else dataset
     with _explained(place):
         volume = _read(place, axes, dataset)
     stem = (
-        place.name.split(".")[0]
-        if place.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.zarr"))
-        else place.stem
+        place.name.split(".")[0] if place.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.zarr")) else place.stem
     )
     name = f"{stem} {dataset.strip('/')}" if dataset else stem
     return replace(volume, name=shown(name), path=os.fspath(path))
@@ -78,9 +72,7 @@ def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:
     """
     place = Path(folder)
     if not is_sample(place):
-        raise VolumeError(
-            f"{shown(place)} is no sample: a sample is a folder that holds the folders image/ and mask/."
-        )
+        raise VolumeError(f"{shown(place)} is no sample: a sample is a folder that holds the folders image/ and mask/.")
     image, mask = (read_volume(place / part) for part in ("image", "mask"))
     return replace(image, name=f"{place.name} image"), replace(mask, name=f"{place.name} mask")
 
@@ -164,11 +156,7 @@ def _split(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     at = text.rfind(":")
     while at > 0 and not os.path.lexists(text):
         left = Path(text[:at])
-        if (
-            left.is_file()
-            or (left.is_dir() and _is_zarr(left))
-            or left.suffix.lower() in (".h5", ".hdf5", ".hdf")
-        ):
+        if left.is_file() or (left.is_dir() and _is_zarr(left)) or left.suffix.lower() in (".h5", ".hdf5", ".hdf"):
             return left, text[at + 1 :].lstrip(":") or None
         at = text.rfind(":", 0, at)
     return Path(text), None
@@ -199,8 +187,7 @@ def _explained(place: Path) -> Iterator[None]:
         raise VolumeError(f"{shown(error.filename or place)} does not exist.") from error
     except PermissionError as error:
         raise VolumeError(
-            f"{shown(error.filename or place)} cannot be read: permission denied. "
-            "Ask its owner, or copy it elsewhere."
+            f"{shown(error.filename or place)} cannot be read: permission denied. Ask its owner, or copy it elsewhere."
         ) from error
     except OSError as error:
         raise VolumeError(f"{shown(place)} cannot be read: {error.strerror or error}.") from error

@@ -102,8 +102,7 @@ def _png_header(start: bytes, path: Path) -> SliceHeader:
     is_readable = (kind == _PNG_GRAY and bits in (1, 8, 16)) or (kind == _PNG_PALETTE and bits == 8)
     if not is_readable:
         raise VolumeError(
-            f"{shown(path)} is a colour image or has unusual numbers; "
-            "slices have one channel of 8 or 16 bits."
+            f"{shown(path)} is a colour image or has unusual numbers; slices have one channel of 8 or 16 bits."
         )
     # Deflate makes at most 1032 bytes of one: more is a lie, found before anything is allocated.
     if width * height * bits // 8 > path.stat().st_size * 1032:
@@ -152,9 +151,7 @@ class SliceStack(LazyArray):
     def _tiff(self, file: Path) -> Any:
         planes = read_tiff_slice(file, self._cache)
         if planes.shape != self.shape[1:] or planes.dtype.newbyteorder("=") != self._dtype:
-            raise VolumeError(
-                f"The slice {shown(file)} was changed after the folder was opened; open it again."
-            )
+            raise VolumeError(f"The slice {shown(file)} was changed after the folder was opened; open it again.")
         return planes
 
 
@@ -206,9 +203,7 @@ def _check_numbering(files: list[Path]) -> None:
     numbers = [[int(number) for number in re.findall(r"[0-9]+", file.name)] for file in files]
     varying = [at for at in range(len(numbers[0])) if len({row[at] for row in numbers}) > 1]
     if not varying:
-        raise VolumeError(
-            f"{shown(files[0].parent)} holds a slice twice: {files[0].name} and {files[1].name}."
-        )
+        raise VolumeError(f"{shown(files[0].parent)} holds a slice twice: {files[0].name} and {files[1].name}.")
     index = [row[varying[-1]] for row in numbers]
     steps = [after - before for before, after in pairwise(index)]
     if min(steps) <= 0:
@@ -221,15 +216,11 @@ def _check_numbering(files: list[Path]) -> None:
     missing = [
         number
         for before, after in pairwise(index)
-        for number in range(
-            before + min(steps), min(after, before + (_SHOWN_NUMBERS + 1) * min(steps)), min(steps)
-        )
+        for number in range(before + min(steps), min(after, before + (_SHOWN_NUMBERS + 1) * min(steps)), min(steps))
     ]
     if missing:
         gap = next(at for at, step in enumerate(steps) if step != min(steps))
-        listed = ", ".join(map(str, missing[:_SHOWN_NUMBERS])) + (
-            " .." if len(missing) > _SHOWN_NUMBERS else ""
-        )
+        listed = ", ".join(map(str, missing[:_SHOWN_NUMBERS])) + (" .." if len(missing) > _SHOWN_NUMBERS else "")
         raise VolumeError(
             f"{shown(files[0].parent)} lacks slices: {listed} (the first gap is between "
             f"{files[gap].name} and {files[gap + 1].name}). Add them, or renumber the files."

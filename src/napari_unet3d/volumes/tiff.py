@@ -87,13 +87,10 @@ def read_tiff(path: Path, axes: str | None = None) -> Volume:
 def read_tiff_slice(path: Path, cache: DecodedCache) -> TiffPlanes:
     """Return one slice of a stack, (y, x): a TIFF with one plane, whatever its metadata say of a whole."""
     header = scan_tiff(path)
-    n_planes = max(
-        header.n_directories, (header.n_declared or 1) if header.description.startswith("ImageJ") else 1
-    )
+    n_planes = max(header.n_directories, (header.n_declared or 1) if header.description.startswith("ImageJ") else 1)
     if n_planes != 1:
         raise VolumeError(
-            f"{shown(path)} holds {n_planes} planes; a slice has one. "
-            "To read that stack, pass the file itself."
+            f"{shown(path)} holds {n_planes} planes; a slice has one. To read that stack, pass the file itself."
         )
     with _open(path) as tif:
         return collect_planes(path, [tif.pages.first], (), None, cache)
@@ -143,9 +140,7 @@ def _main_series(tif: Any, path: Path) -> tuple[Any, tuple[int, ...], str]:
     shapes = {other.shape for other in tif.series}
     if series.kind in ("generic", "uniform") and len(shapes) > 1:
         sizes = ", ".join(" x ".join(map(str, shape)) for shape in sorted(shapes))
-        raise VolumeError(
-            f"{shown(path)} holds planes of different shapes ({sizes}); a volume has one shape."
-        )
+        raise VolumeError(f"{shown(path)} holds planes of different shapes ({sizes}); a volume has one shape.")
     axes, shape = str(series.get_axes(squeeze=False)), tuple(series.get_shape(squeeze=False))
     page_axes = str(series.keyframe.axes)
     if axes.endswith("S") and shape[-1] == 1 and "S" not in page_axes:

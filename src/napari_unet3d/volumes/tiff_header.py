@@ -110,8 +110,7 @@ def cut_short(where: str, declared: int | None, readable: int) -> VolumeError:
     """Return the error for a file that ends before its last plane."""
     known = f"more than {readable}" if declared is None or declared <= readable else str(declared)
     return VolumeError(
-        f"{where} is cut short: planes declared: {known}, planes readable: {readable}. "
-        "Copy or download it again."
+        f"{where} is cut short: planes declared: {known}, planes readable: {readable}. Copy or download it again."
     )
 
 
@@ -194,9 +193,7 @@ class _Scanner:
         if tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES, _FORMAT) and kind in _INTEGERS:
             numbers = self._numbers(value, at, count, kind, inline)
             if tag in _AXES_OF and (not numbers or numbers[0] == 0):
-                raise VolumeError(
-                    f"{self._where} holds no voxels: empty axis {_AXES_OF[tag]} in plane {index}."
-                )
+                raise VolumeError(f"{self._where} holds no voxels: empty axis {_AXES_OF[tag]} in plane {index}.")
             if index == 0:
                 self._first[tag] = numbers
 

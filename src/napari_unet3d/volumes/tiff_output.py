@@ -83,16 +83,12 @@ class TiffOutput(Output):
         if any(spec.translate):
             per_slice = n_planes // self.shape[0]
             plane["PositionZ"] = [
-                spec.translate[0] + z * spec.voxel_size[0]
-                for z in range(self.shape[0])
-                for _ in range(per_slice)
+                spec.translate[0] + z * spec.voxel_size[0] for z in range(self.shape[0]) for _ in range(per_slice)
             ]
             metadata["Plane"] = plane
         is_big = spec.nbytes > _CLASSIC_LIMIT
         with tifffile.TiffWriter(path, byteorder="<", ome=True, bigtiff=is_big) as writer:
-            writer.write(
-                shape=self._stored_shape(), dtype=self.dtype, photometric="minisblack", metadata=metadata
-            )
+            writer.write(shape=self._stored_shape(), dtype=self.dtype, photometric="minisblack", metadata=metadata)
 
     def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
         ordered = values if values.ndim == 3 else np.moveaxis(values, 3, 1)

@@ -98,9 +98,7 @@ class TiffPlanes(LazyArray):
             return result[0, :, :, 0]
         return result[0][..., inside["S"]] if layout.axes.endswith("S") else result[inside["S"], :, :, 0]
 
-    def _segment_rows(
-        self, file: BinaryIO, plane: int, segment: int, first: int, last: int
-    ) -> npt.NDArray[Any]:
+    def _segment_rows(self, file: BinaryIO, plane: int, segment: int, first: int, last: int) -> npt.NDArray[Any]:
         """Return some rows of a strip or tile, as (y, x, samples)."""
         layout = self._layout
         if isinstance(self._segments, int):
@@ -119,9 +117,7 @@ class TiffPlanes(LazyArray):
                 values = np.frombuffer(data, layout.stored_dtype)
                 return values.reshape(last - first, layout.segment_width, layout.n_samples)
             key = (self._path, self._fingerprint, plane, segment)
-            return self._cache.fetch(key, lambda: layout.decode(_read_at(file, offset, n_bytes), segment))[
-                first:last
-            ]
+            return self._cache.fetch(key, lambda: layout.decode(_read_at(file, offset, n_bytes), segment))[first:last]
         except DECODE_ERRORS as error:
             raise VolumeError(
                 f"{shown(self._path)} is damaged at plane {plane}: {error}. Copy or download it again."

@@ -68,26 +68,20 @@ class SegmentLayout:
         self._predictor = int(page.predictor)
         self._where = where
         if depth != 1 or page.dtype is None:
-            raise VolumeError(
-                f"{where} has planes of a kind that is not understood; save it as a plain TIFF."
-            )
+            raise VolumeError(f"{where} has planes of a kind that is not understood; save it as a plain TIFF.")
         self.is_tiled = bool(page.is_tiled)
         self.segment_length = int(page.tilelength if page.is_tiled else min(page.rowsperstrip, self.length))
         self.segment_width = int(page.tilewidth if page.is_tiled else self.width)
         self.n_rows = -(-self.length // self.segment_length)
         self.n_columns = -(-self.width // self.segment_width)
         self._bits = page.bitspersample
-        is_regular = (
-            page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1 and page.sampleformat in (1, 2, 3)
-        )
+        is_regular = page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1 and page.sampleformat in (1, 2, 3)
         self.stored_dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
         self._is_plain = is_regular and (
             (self._predictor == 1 or (self._predictor == 2 and self.stored_dtype.kind in "ui"))
             and self.compression in (1, *_DEFLATE, _LZMA)
         )
-        self.is_direct = (
-            self._is_plain and self.compression == 1 and self._predictor == 1 and not self.is_tiled
-        )
+        self.is_direct = self._is_plain and self.compression == 1 and self._predictor == 1 and not self.is_tiled
         self._tables = page.jpegtables
         if not self._is_plain:
             self._refuse_missing_codec()

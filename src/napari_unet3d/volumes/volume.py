@@ -18,14 +18,10 @@ UNKNOWN_UNIT = "pixel"
 
 # Lower case, with the Greek mu (U+03BC) and the micro sign (U+00B5, what keyboards give) already made "u".
 _UNITS = {
-    **dict.fromkeys(
-        ("um", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"), "um"
-    ),
+    **dict.fromkeys(("um", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"), "um"),
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), "mm"),
-    **dict.fromkeys(
-        ("", "pixel", "pixels", "px", "voxel", "voxels", "none", "unitless", "reference frame"), "pixel"
-    ),
+    **dict.fromkeys(("", "pixel", "pixels", "px", "voxel", "voxels", "none", "unitless", "reference frame"), "pixel"),
 }
 _MICROMETERS = {
     "um": 1.0,

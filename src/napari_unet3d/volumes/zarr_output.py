@@ -127,7 +127,5 @@ def _chunks(array: Any) -> Iterator[tuple[tuple[int, ...], Box]]:
     counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     for index in product(*map(range, counts)):
         starts = [at * chunk for at, chunk in zip(index, array.chunks, strict=True)]
-        stops = [
-            min(a + chunk, size) for a, chunk, size in zip(starts, array.chunks, array.shape, strict=True)
-        ]
+        stops = [min(a + chunk, size) for a, chunk, size in zip(starts, array.chunks, array.shape, strict=True)]
         yield index, tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))

@@ -1,0 +1,1 @@
+"""What napari shows: the only room that knows napari, magicgui and Qt."""

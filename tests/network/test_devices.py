@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_unet3d.errors import DeviceError, OutOfMemoryError, SizeError
+from napari_unet3d.network import devices, runtime
+from napari_unet3d.network.devices import Device, free_memory, list_devices, select_device, usable_memory
+from tests.models import random_model
+
+
+def test_the_environment_is_right_before_tensorflow_is_imported():
+    code = (
+        "from napari_unet3d.network.runtime import load_tensorflow; import os\n"
+        "tf = load_tensorflow()\n"
+        "from tensorflow.python.util import _pywrap_util_port as port\n"
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], port.IsMklEnabled())"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
+    assert done.stdout.split() == ["1", "True"]
+    assert done.stderr == ""
+
+
+def test_a_variable_that_the_user_has_set_stands():
+    code = "from napari_unet3d.network.runtime import *; load_tensorflow(); print(one_dnn_note())"
+    own = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own, check=True)
+    assert "oneDNN is off" in done.stdout
+
+
+def test_a_tensorflow_that_cannot_be_imported_is_said_with_what_its_libraries_printed(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os; os.write(2, b'libfoo.so is missing'); raise ImportError('broken')"
+    )
+    code = "from napari_unet3d.network.runtime import *\nload_tensorflow()"
+    broken = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=broken, check=False)
+    assert done.returncode != 0
+    assert "libfoo.so is missing" in done.stderr
+    assert "TensorFlow cannot be imported (broken)" in done.stderr
+
+
+def test_the_cpu_is_always_there_and_never_in_half_precision():
+    cpu = list_devices()[-1]
+    assert (cpu.name, cpu.is_gpu, cpu.mixed_precision, cpu.bytes_per_value) == ("cpu", False, False, 4)
+    assert select_device("cpu") == cpu
+    assert 0 < usable_memory(cpu) < free_memory(cpu)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(DeviceError, match=r"no device 'gpu:9' .* There is: .*cpu \(CPU"):
+        select_device("gpu:9")
+
+
+class FakeTensorFlow:
+    """What TensorFlow says on a machine with two GPUs, one with tensor cores."""
+
+    class config:  # noqa: N801
+        @staticmethod
+        def list_physical_devices(kind):
+            return ["old", "new"] if kind == "GPU" else []
+
+        class experimental:  # noqa: N801
+            @staticmethod
+            def get_device_details(gpu):
+                capability = {"old": (6, 1), "new": (9, 0)}[gpu]
+                return {"device_name": f"{gpu} card", "compute_capability": capability}
+
+
+def test_half_precision_is_for_gpus_with_tensor_cores(monkeypatch):
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "load_tensorflow", lambda: FakeTensorFlow)
+    old, new, cpu = list_devices()
+    assert (old.mixed_precision, new.mixed_precision, cpu.mixed_precision) == (False, True, False)
+    assert (new.bytes_per_value, new.tensorflow_name) == (2, "/GPU:1")
+    assert select_device("auto") == select_device("gpu") == old
+    assert select_device("gpu:1") == new
+    assert select_device("cpu").name == "cpu"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the fake program is a shell script")
+@pytest.mark.parametrize(("says", "expected"), [("81000", 81000 << 20), ("[N/A]", None), ("", None)])
+def test_the_free_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path, says, expected):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ntest \"$1\" = --id=1 && echo '{says}'\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    gpu = Device("gpu:1", "card", True)
+    assert free_memory(gpu) == (expected or pytest.approx(free_memory(select_device("cpu")), rel=0.2))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "1000000", "memory.current": "700000", "memory.stat": "anon 5\ninactive_file 100000"}, 400_000),
+        ({"memory.max": "max", "memory.current": "700000", "memory.stat": ""}, None),
+        (
+            {
+                "memory/memory.limit_in_bytes": "500000",
+                "memory/memory.usage_in_bytes": "600000",
+                "memory/memory.stat": "cache 1",
+            },
+            0,
+        ),
+    ],
+)
+def test_the_limit_of_the_control_group_counts(monkeypatch, tmp_path, files, expected):
+    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+    (tmp_path / "memory").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    free = free_memory(Device("cpu", "CPU"))
+    assert free == expected if expected is not None else free > 1 << 20
+
+
+@pytest.mark.parametrize("error", ["ResourceExhaustedError", "InternalError", "UnknownError"])
+def test_every_way_to_run_out_of_memory_has_one_name(error):
+    tf = runtime.load_tensorflow()
+    with (
+        pytest.raises(OutOfMemoryError, match="card has no memory left"),
+        runtime._out_of_memory_named(tf, Device("gpu:0", "card")),
+    ):
+        raise getattr(tf.errors, error)(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+
+
+def test_other_errors_of_the_device_keep_their_name():
+    tf = runtime.load_tensorflow()
+    with pytest.raises(tf.errors.InternalError), runtime._out_of_memory_named(tf, Device("gpu:0", "card")):
+        raise tf.errors.InternalError(None, None, "illegal instruction")
+
+
+def test_real_memory_that_cannot_be_had_is_out_of_memory():
+    # 6 TiB for one tensor: more than the address space of the control group, refused by the allocator.
+    model = random_model(blocks=0, filters=64)
+    forward = model.forward((18, 18, 18), "logits", select_device("cpu"))
+    tf = runtime.load_tensorflow()
+    with pytest.raises(OutOfMemoryError), runtime._out_of_memory_named(tf, select_device("cpu")):
+        tf.raw_ops.Empty(shape=[1 << 21, 1 << 20, 3], dtype=tf.uint8, init=False)
+    assert forward(np.zeros((18, 18, 18, 1), np.float32)).shape == (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize("shape", [(43, 44, 44), (20, 44, 44)])
+def test_logits_refuse_an_image_that_does_not_fit(shape):
+    with pytest.raises(SizeError, match="along z"):
+        random_model().logits(np.zeros(shape, np.float32))
+
+
+def test_logits_refuse_an_image_that_is_not_three_dimensional():
+    with pytest.raises(SizeError, match="not"):
+        random_model().logits(np.zeros((44, 44), np.float32))

@@ -1,0 +1,62 @@
+"""The rooms of the house: who may import whom, and what must not be imported early."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"keras", "tensorflow", "napari", "qtpy", "PyQt6", "PySide6", "scipy", "zarr", "h5py"}
+
+
+def imported_by(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has imported after `code`."""
+    code += "\nimport sys, json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_rooms_import_downwards_only():
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_importing_the_package_imports_nothing_else():
+    assert not imported_by("import napari_unet3d") & {*HEAVY, "numpy", "pydantic"}
+
+
+def test_the_help_of_the_command_imports_nothing_heavy():
+    code = "from napari_unet3d.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    assert not imported_by(code) & {*HEAVY, "numpy", "pydantic"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "cli",
+        "sample_data",
+        "tasks.predict",
+        "tasks.files",
+        "tasks.demo",
+        "volumes",
+        "network.store",
+        "network.devices",
+    ],
+)
+def test_no_module_imports_keras_or_napari_before_it_computes(module):
+    assert not imported_by(f"import napari_unet3d.{module}") & {"keras", "tensorflow", "napari", "qtpy"}
+
+
+def test_the_public_names_are_there_and_no_others():
+    import napari_unet3d
+
+    for name in napari_unet3d.__all__:
+        assert getattr(napari_unet3d, name) is not None
+    assert dir(napari_unet3d) == sorted(napari_unet3d.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
+        napari_unet3d.segmnt  # noqa: B018

@@ -1,0 +1,279 @@
+"""The command line as a user types it: real processes where exit codes and signals matter."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_unet3d.cli import main
+from napari_unet3d.cli.choices import parse_bytes
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.errors import SpecError
+from napari_unet3d.network.store import load_model, save_model
+from napari_unet3d.tasks.predict import segment
+from napari_unet3d.volumes import read_volume
+from tests.models import random_model
+
+PROGRAM = [sys.executable, "-m", "napari_unet3d"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a command line and returns its exit code, output and error output."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    normalized = random_model(normalization=Normalization(kind="zscore"))
+    return save_model(normalized, tmp_path_factory.mktemp("models") / "small.unet3d")
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "a stack.tif"
+    voxels = np.random.default_rng(3).gamma(2, 300, (20, 30, 40)).astype(np.uint16)
+    metadata = {"axes": "ZYX", "spacing": 0.5, "unit": "um"}
+    tifffile.imwrite(path, voxels, imagej=True, metadata=metadata, resolution=(4, 4))
+    return path
+
+
+def test_sizes_as_json_hold_the_published_facts(run):
+    code, out, _ = run("sizes", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert set(answer) == {
+        "blocks",
+        "filters",
+        "classes",
+        "channels",
+        "parameters",
+        "halo",
+        "alignment",
+        "sizes",
+    }
+    assert (answer["parameters"], answer["halo"], answer["alignment"]) == (1_192_610, 44, 8)
+    by_input = {row["input"]: row for row in answer["sizes"]}
+    assert list(by_input) == list(range(92, 509, 8))
+    assert by_input[220]["output"] == 132
+    assert by_input[220]["gflops"] == pytest.approx(409.8, abs=0.05)
+    assert by_input[220]["memory_bytes"] > 1e9
+
+
+def test_sizes_as_a_table_show_the_same_rows(run):
+    code, out, _ = run("sizes", "--blocks", 1, "--max", 60)
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[4:]]
+    assert [row[:3] for row in rows] == [[str(n), str(n - 40), "20"] for n in range(44, 61, 4)]
+
+
+def test_sizes_below_the_smallest_say_what_the_smallest_is(run):
+    assert "the smallest is 92" in run("sizes", "--max", 60)[1]
+
+
+def test_predict_writes_the_labels_with_the_voxel_size(run, model, image, tmp_path):
+    code, out, _ = run("predict", image, "--model", model, "--output", tmp_path / "labels.tif")
+    assert code == 0
+    assert "20 x 30 x 40" in out
+    labels = read_volume(tmp_path / "labels.tif")
+    assert labels.voxel_size == pytest.approx((0.5, 0.25, 0.25))
+    assert (labels.unit, labels.dtype) == ("um", np.uint8)
+    np.testing.assert_array_equal(labels.data[:, :, :], segment(read_volume(image), load_model(model)))
+
+
+def test_any_memory_and_any_format_give_the_same_labels(run, model, image, tmp_path):
+    results = []
+    for memory, name in [("4MiB", "a.zarr"), ("1GiB", "b.zarr"), ("8MiB", "c.ome.tif")]:
+        assert run("predict", image, "--model", model, "--output", tmp_path / name, "--memory", memory)[0] == 0
+        results.append(np.asarray(read_volume(tmp_path / name).data[:, :, :]))
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_probabilities_are_written_for_all_classes(run, model, image, tmp_path):
+    out = tmp_path / "p.zarr"
+    assert run("predict", image, "--model", model, "--output", out, "--probabilities")[0] == 0
+    probabilities = read_volume(out)
+    assert probabilities.data.shape == (20, 30, 40, 2)
+    np.testing.assert_allclose(probabilities.data[:, :, :].sum(-1), 1, atol=1e-5)
+
+
+def test_a_region_lies_where_it_was_in_the_volume(run, model, image, tmp_path):
+    region = "5:15,:,10:30"
+    assert run("predict", image, "--model", model, "--output", tmp_path / "r.zarr", "--region", region)[0] == 0
+    part = read_volume(tmp_path / "r.zarr")
+    assert part.translate == pytest.approx((2.5, 0, 2.5))
+    whole = segment(read_volume(image), load_model(model))
+    np.testing.assert_array_equal(part.data[:, :, :], whole[5:15, :, 10:30])
+
+
+def test_instances_are_numbered_components(run, model, image, tmp_path):
+    from scipy import ndimage
+
+    assert run("predict", image, "--model", model, "--output", tmp_path / "i.zarr", "--instances")[0] == 0
+    instances = read_volume(tmp_path / "i.zarr").data[:, :, :]
+    labels = segment(read_volume(image), load_model(model))
+    np.testing.assert_array_equal(instances > 0, labels > 0)
+    assert instances.max() == ndimage.label(labels)[1]
+
+
+def test_clean_up_removes_small_components(run, model, image, tmp_path):
+    words = ("--clean-up", "--high", 0.6, "--low", 0.5, "--min-voxels", 50)
+    assert run("predict", image, "--model", model, "--output", tmp_path / "c.tif", *words)[0] == 0
+    from scipy import ndimage
+
+    components, _ = ndimage.label(read_volume(tmp_path / "c.tif").data[:, :, :])
+    sizes = np.bincount(components.ravel())[1:]
+    assert sizes.size == 0 or sizes.min() >= 50
+
+
+def test_plan_says_what_a_run_costs_and_after_a_run_how_long_it_takes(run, model, image, tmp_path):
+    code, out, _ = run("plan", image, "--model", model, "--json")
+    before = json.loads(out)
+    assert code == 0
+    assert before["shape"] == [20, 30, 40]
+    assert before["seconds"] is None
+    assert before["gflops_over_ideal"] == 1.0
+    assert "not known before the first run" in run("plan", image, "--model", model)[1]
+    run("predict", image, "--model", model, "--output", tmp_path / "labels.tif")
+    assert json.loads(run("plan", image, "--model", model, "--json")[1])["seconds"] >= 0
+    assert "about" in run("plan", image, "--model", model)[1]
+    budget = json.loads(run("plan", image, "--model", model, "--json", "--memory", "4MiB")[1])
+    assert budget["memory_bytes"] <= 4 << 20
+    assert budget["tiles"] > before["tiles"]
+
+
+def test_an_existing_result_is_refused_until_it_may_be_replaced(run, model, image, tmp_path):
+    out = tmp_path / "labels.tif"
+    out.write_bytes(b"precious")
+    code, _, err = run("predict", image, "--model", model, "--output", out)
+    assert code == 3
+    assert "--overwrite" in err
+    assert out.read_bytes() == b"precious"
+    assert run("predict", image, "--model", model, "--output", out, "--overwrite")[0] == 0
+    assert read_volume(out).shape == (20, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--memory", "lots"], "'lots' is not an amount of memory"),
+        (["--memory", "1KiB"], "too little: the smallest tile"),
+        (["--region", "0:5"], "not of the form"),
+        (["--region", "0:5,0:5,0:99"], "leaves the volume along x"),
+        (["--device", "tpu"], "device"),
+        (["--device", "gpu:7"], "There is no device 'gpu:7'"),
+        (["--probabilities", "--clean-up"], "cannot be asked for together"),
+        (["--clean-up", "--high", "0.1", "--low", "0.2"], "0.1"),
+        (["--instances", "--connectivity", "7"], "connectivity"),
+    ],
+)
+def test_choices_that_cannot_work_give_exit_code_3_and_one_line(run, model, image, tmp_path, words, message):
+    code, out, err = run("predict", image, "--model", model, "--output", tmp_path / "x.zarr", *words)
+    assert code == 3
+    assert out == ""
+    assert message in err
+    assert next(line for line in err.splitlines() if not line.startswith("note: ")).startswith("error: ")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a stack.tif"]
+
+
+def test_bad_input_and_bad_models_give_exit_code_3(run, model, image, tmp_path):
+    assert run("predict", tmp_path / "no.tif", "--model", model, "--output", tmp_path / "x.tif")[0] == 3
+    code, _, err = run("plan", image, "--model", tmp_path)
+    assert (code, "holds no model.json" in err) == (3, True)
+    two = save_model(random_model(channels=2), tmp_path / "two.unet3d")
+    code, _, err = run("predict", image, "--model", two, "--output", tmp_path / "x.tif")
+    assert (code, "2 channels; the image has 1 channel" in err) == (3, True)
+
+
+def test_a_wrong_word_gives_exit_code_2(run):
+    assert run("predict")[0] == 2
+    assert run("segment")[0] == 2
+
+
+def test_debug_shows_the_trace(tmp_path):
+    words = ["plan", str(tmp_path / "no.tif"), "--model", "m"]
+    plain = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=False)
+    assert plain.returncode == 3
+    assert "Traceback" not in plain.stderr
+    traced = subprocess.run([*PROGRAM, *words, "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in traced.stderr
+
+
+def test_a_voxel_size_that_differs_from_the_models_is_said_with_the_factor(run, image, tmp_path):
+    plain = random_model()
+    card = plain.card.model_copy(update={"voxel_size": (0.25, 0.05, 0.05)})
+    model = save_model(type(plain)(card, plain.weights), tmp_path / "fine.unet3d")
+    err = run("predict", image, "--model", model, "--output", tmp_path / "x.tif")[2]
+    assert "a factor of 2 x 5 x 5" in " ".join(err.split())
+
+
+def test_import_model_writes_a_model_folder(run, shared_data, tmp_path):
+    source = shared_data / "exllsm" / "neuron_2021.h5"
+    code, out, _ = run("import-model", source, "--output", tmp_path / "neuron.unet3d", "--normalization", "background")
+    assert (code, "298,418 parameters" in out) == (0, True)
+    assert load_model(tmp_path / "neuron.unet3d").card.normalization.kind == "background"
+    assert run("import-model", source, "--output", tmp_path / "neuron.unet3d")[0] == 3
+
+
+def test_info_says_what_is_installed_and_what_is_used(run):
+    code, out, _ = run("info", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert any(line.startswith("cpu: CPU") for line in facts["devices"])
+    assert facts["CPU"] == "oneDNN is on for the CPU."
+    assert "GiB free" in run("info")[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_leaves_nothing_half_written(model, tmp_path):
+    image = tmp_path / "image.tif"
+    tifffile.imwrite(
+        image, np.random.default_rng(0).integers(0, 999, (200, 400, 400), np.uint16), photometric="minisblack"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["predict", image, "--model", model, "--output", out / "labels.zarr", "--memory", "40MiB"]
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "tiles of" in line:
+            break
+    assert any(out.iterdir())
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130, "".join(lines) + rest
+    assert "Stopped. Nothing was written" in rest
+    assert not list(out.iterdir())
+
+
+def test_an_amount_of_memory_is_read_in_any_usual_form():
+    assert parse_bytes("8GiB") == parse_bytes("8g") == 8 << 30
+    assert parse_bytes("8GB") == 8_000_000_000
+    with pytest.raises(SpecError):
+        parse_bytes("0")
