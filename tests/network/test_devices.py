@@ -61,12 +61,12 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are():
 class FakeTensorFlow:
     """What TensorFlow says on a machine with two GPUs, one with tensor cores."""
 
-    class config:  # noqa: N801
+    class config:
         @staticmethod
         def list_physical_devices(kind):
             return ["old", "new"] if kind == "GPU" else []
 
-        class experimental:  # noqa: N801
+        class experimental:
             @staticmethod
             def get_device_details(gpu):
                 capability = {"old": (6, 1), "new": (9, 0)}[gpu]

@@ -18,7 +18,7 @@ LayerKind = Literal["conv", "pool", "crop", "upsample", "concatenate", "project"
 class NetworkSpec(BaseModel):
     """The choices that define a network, and nothing else.
 
-    Parameters
+    Attributes
     ----------
     blocks
         Downsample blocks between the input block and the bottleneck. There are `blocks + 1` poolings.

@@ -27,7 +27,7 @@ Kind = Literal["none", "fixed", "percentiles", "zscore", "background"]
 class Normalization(BaseModel):
     """How intensities become network input: ``(value - offset) * scale``.
 
-    Parameters
+    Attributes
     ----------
     kind
         `none`: as they are. `fixed`: with `offset` and `scale`. `percentiles`: `low` to 0, `high` to 1. `zscore`: mean

@@ -37,7 +37,7 @@ class Writable(Readable, Protocol):
 class Cleanup(BaseModel):
     """What counts as an object.
 
-    Parameters
+    Attributes
     ----------
     high
         Object probability above which a voxel is a seed, strong evidence.

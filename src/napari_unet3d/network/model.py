@@ -29,7 +29,7 @@ PerAxis = Annotated[tuple[float, float, float], BeforeValidator(lambda v: tuple(
 class ModelCard(BaseModel):
     """What is known of a model besides its weights.
 
-    Parameters
+    Attributes
     ----------
     network
         The choices that define the network.

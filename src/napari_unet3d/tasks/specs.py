@@ -19,7 +19,7 @@ class Spec(BaseModel):
 class PredictSpec(Spec):
     """How a volume is segmented.
 
-    Parameters
+    Attributes
     ----------
     output
         `labels`: class indices, or instance numbers where `cleanup` says so. `probabilities`: of all classes.
