@@ -1,6 +1,6 @@
 """Make the pictures of README and docs from the running program.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py
+xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ def add_demo_layers(viewer: napari.Viewer, result: DemoResult) -> None:
     result
         What the demonstration made.
     """
+    from napari.utils.colormaps import DirectLabelColormap
+
     sample = result.sample
     space: dict[str, Any] = {
         "scale": sample.voxel_size,
@@ -40,5 +42,7 @@ def add_demo_layers(viewer: napari.Viewer, result: DemoResult) -> None:
     limits = [float(value) for value in np.percentile(sample.image, [1, 99.9])]
     viewer.add_image(sample.image, name="neurons", contrast_limits=limits, **space)
     viewer.add_labels(sample.mask, name="exact mask", visible=False, opacity=0.5, **space)
-    labels = viewer.add_labels(result.labels, name=f"found, Dice {result.dice:.2f}", opacity=0.6, **space)
+    green = DirectLabelColormap(color_dict={None: "transparent", 1: "limegreen"})
+    name = f"found, Dice {result.dice:.2f}"
+    labels = viewer.add_labels(result.labels, name=name, colormap=green, opacity=0.6, **space)
     labels.features = {"index": range(len(result.class_names)), "class": list(result.class_names)}
