@@ -60,3 +60,22 @@ def test_the_public_names_are_there_and_no_others():
     assert dir(napari_unet3d) == sorted(napari_unet3d.__all__)
     with pytest.raises(AttributeError, match="no attribute 'segmnt'"):
         napari_unet3d.segmnt  # noqa: B018
+
+
+def test_without_a_qt_binding_the_command_line_works_and_a_window_is_refused_in_one_sentence():
+    code = """
+import sys
+for name in ("qtpy", "PyQt6", "PySide6", "PyQt5", "PySide2"):
+    sys.modules[name] = None
+from napari_unet3d.errors import DeviceError
+from napari_unet3d.widgets.demo_viewer import show_demo
+try:
+    show_demo(None)
+except DeviceError as error:
+    print(error)
+from napari_unet3d.cli import main
+main(["sizes", "--max", "92"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "napari cannot open a window here" in done.stdout
+    assert "1,192,610 parameters" in done.stdout

@@ -42,7 +42,7 @@ ModelPath = Annotated[Path, typer.Option("--model", metavar="MODEL", help="A mod
 Axes = Annotated[str | None, typer.Option(help="The axes as they lie in the file, such as zyx or zyxc.")]
 Memory = Annotated[
     str | None,
-    typer.Option(help="What the run may use beyond the program itself, such as 8GiB. [default: from what is free]"),
+    typer.Option(help="What the run may use beyond the program itself, such as 8GiB; by default most of what is free."),
 ]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu, gpu:1, ..")]
 Region = Annotated[str | None, typer.Option(metavar="Z0:Z1,Y0:Y1,X0:X1", help="The part to segment, in voxels.")]
@@ -236,7 +236,7 @@ def demo(
     ] = Path("demo-output"),
     display: Annotated[
         bool | None,
-        typer.Option("--display/--no-display", help="Open napari. [default: if there is a display]"),
+        typer.Option("--display/--no-display", help="Open napari; by default if there is a display."),
     ] = None,
 ) -> None:
     """Segment a sample volume: in napari, or into files where there is no display."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet3d.errors import DeviceError
+
 if TYPE_CHECKING:
     import napari
 
@@ -13,10 +15,22 @@ if TYPE_CHECKING:
 
 
 def show_demo(result: DemoResult) -> None:
-    """Open napari with the result of the demonstration, and return when the window is closed."""
-    import napari
+    """Open napari with the result of the demonstration, and return when the window is closed.
 
-    viewer = napari.Viewer(title="3D U-Net, demonstration")
+    Raises
+    ------
+    DeviceError
+        If no window can be opened here.
+    """
+    try:
+        import napari
+
+        viewer = napari.Viewer(title="3D U-Net, demonstration")
+    except ImportError as error:
+        raise DeviceError(
+            f"napari cannot open a window here ({error}). It may lack a Qt binding: "
+            "pip install 'napari[pyqt6]'. The results are in the folder named above."
+        ) from error
     add_demo_layers(viewer, result)
     napari.run()
 
