@@ -22,8 +22,10 @@ LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
 VOXEL_SIZE = (0.18, 0.1, 0.1)
 UNIT = "um"
 _STEP = 0.05  # between the balls along a tube; well under the thinnest radius, so a tube has no waists
-_BLUR = (0.34, 0.13, 0.13)  # standard deviation of the point spread function, about NA 1.0
-_DEBRIS_PER_NEURITE = 1.5  # voxels of debris for each voxel of neurite
+_BLUR = (0.24, 0.1, 0.1)  # standard deviation of the point spread function, in an expanded tissue
+_DEBRIS_PER_NEURITE = 1.4  # voxels of debris for each voxel of neurite
+_DEBRIS_OVERLAP = 0.03  # at most this share of a piece lies in a neurite
+_DEBRIS_TRIALS = 400
 _NEURITE_LENGTH = 0.04  # um of neurite in a cubic um
 
 
@@ -220,34 +222,38 @@ def _neurite(
 def _paint_debris(rng: np.random.Generator, mask: npt.NDArray[np.bool_], extent: npt.NDArray[np.float64]) -> Floats:
     """Return (z, y, x) float32: lumps and sheets as bright as neurites, and more of them."""
     canvas = np.zeros(mask.shape, np.float32)
-    # A volume of a few voxels can be full of neurite: then there is no room for debris.
-    wanted = min(_DEBRIS_PER_NEURITE * np.count_nonzero(mask), 0.5 * np.count_nonzero(~mask))
-    while np.count_nonzero(canvas[~mask]) < wanted:
+    wanted = _DEBRIS_PER_NEURITE * np.count_nonzero(mask)
+    # A volume of a few voxels can be full of neurites: then no piece finds room.
+    for _ in range(_DEBRIS_TRIALS):
+        if np.count_nonzero(canvas) >= wanted:
+            break
         centre = rng.random(3) * extent
-        piece = _sheet(rng, centre) if rng.random() < 0.5 else _lump(rng, centre)
-        paint(canvas, piece, VOXEL_SIZE)
+        piece = np.zeros_like(canvas)
+        paint(piece, _sheet(rng, centre) if rng.random() < 0.5 else _lump(rng, centre), VOXEL_SIZE)
+        if np.count_nonzero(piece[mask]) <= _DEBRIS_OVERLAP * np.count_nonzero(piece):
+            np.maximum(canvas, piece, out=canvas)
     return canvas
 
 
 def _lump(rng: np.random.Generator, centre: npt.NDArray[np.float64]) -> Balls:
     """Return an autofluorescent granule: a heap of balls, wider than a varicosity."""
     n = int(rng.integers(2, 6))
-    radii = rng.uniform(0.75, 1.2, n)
+    radii = rng.uniform(0.8, 1.3, n)
     centres = centre + rng.normal(0, 0.5, (n, 3))
     return Balls(centres, radii, rng.uniform(40, 90) * rng.uniform(0.7, 1.2, n))
 
 
 def _sheet(rng: np.random.Generator, centre: npt.NDArray[np.float64]) -> Balls:
-    """Return a thin, crumpled patch, as thick as a neurite: one in a single slice, not in the volume."""
+    """Return a crumpled flake, as thick as a neurite: it looks like one in a single slice."""
     half = rng.uniform(1.5, 2.6, 2)
-    u, v = np.meshgrid(*(np.arange(-h, h, 0.08) for h in half), indexing="ij")
+    u, v = np.meshgrid(*(np.arange(-h, h, 0.12) for h in half), indexing="ij")
     is_part = np.square(u / half[0]) + np.square(v / half[1]) <= 1
     u, v = u[is_part], v[is_part]
     phase, pitch = rng.uniform(0, 2 * math.pi, 2), rng.uniform(0.8, 1.6, 2)
     height = 0.35 * (np.sin(pitch[0] * u + phase[0]) + np.sin(pitch[1] * v + phase[1]))
     frame, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     centres = centre + np.column_stack([u, v, height]) @ frame.T
-    radii = np.full(len(u), rng.uniform(0.16, 0.24))
+    radii = np.full(len(u), rng.uniform(0.3, 0.45))
     return Balls(centres, radii, np.full(len(u), rng.uniform(45, 95)))
 
 
