@@ -18,9 +18,10 @@ from napari_unet3d.errors import SizeError
 
 Shape = tuple[int, int, int]
 AXES = ("z", "y", "x")
-# Measured, as bytes touched over bytes of live tensors, for inputs of 92 to 300 voxels: 1.04 to 1.2 where the way down
-# needs most, 1.1 to 1.6 where the way up does, because it meets memory already cut up by the skips.
-_LOSS_DOWN, _LOSS_UP = 1.25, 1.62
+# Measured, as bytes touched over bytes of live tensors, for inputs of 92 to 300 voxels (`benchmarks/memory.py`): 1.2 to
+# 1.45 where the way down needs most, the more the smaller the input, because weights and buffers do not shrink with it;
+# 1.1 to 1.6 where the way up does, because it meets memory already cut up by the skips.
+_LOSS_DOWN, _LOSS_UP = 1.5, 1.62
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
