@@ -119,14 +119,22 @@ def test_the_limit_of_the_control_group_counts(monkeypatch, tmp_path, files, exp
     assert free == expected if expected is not None else free > 1 << 20
 
 
-@pytest.mark.parametrize("error", ["ResourceExhaustedError", "InternalError", "UnknownError"])
-def test_every_way_to_run_out_of_memory_has_one_name(error):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ("ResourceExhaustedError", "OOM when allocating tensor"),
+        ("InternalError", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        ("UnknownError", "Out of memory while trying to allocate"),
+        ("NotFoundError", "No algorithm worked! Error messages:"),
+    ],
+)
+def test_every_way_to_run_out_of_memory_has_one_name(error, text):
     tf = runtime.load_tensorflow()
     with (
         pytest.raises(OutOfMemoryError, match="card has no memory left"),
         runtime._out_of_memory_named(tf, Device("gpu:0", "card")),
     ):
-        raise getattr(tf.errors, error)(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+        raise getattr(tf.errors, error)(None, None, text)
 
 
 def test_other_errors_of_the_device_keep_their_name():

@@ -174,8 +174,8 @@ def _out_of_memory_named(tf: Any, device: Device) -> Iterator[None]:
         yield
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error
-    except (tf.errors.InternalError, tf.errors.UnknownError) as error:
+    except (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         # What cuDNN and the CUDA driver say when there is no memory left reaches us under these names.
-        if "out of memory" not in str(error).lower():
+        if not any(sign in str(error).lower() for sign in ("out of memory", "no algorithm worked")):
             raise
         raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error
