@@ -65,7 +65,8 @@ def test_the_wheel_holds_the_manifest_and_every_file_of_the_package(tmp_path):
         for path in (sources / "napari_unet3d").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert "napari_unet3d/napari.yaml" in expected
+    for needed in ("napari.yaml", "models/demo-neuron.unet3d/weights.safetensors"):
+        assert f"napari_unet3d/{needed}" in expected
     built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
         capture_output=True,
