@@ -135,6 +135,9 @@ def ratio_line(what: str, ours: list[float], peer: list[float], name: str, targe
     ratios = [theirs / mine for mine, theirs in zip(ours, peer, strict=True)]
     ratio = statistics.median(ratios)
     verdict = "reached" if ratio >= target else "NOT REACHED"
+    if len(ratios) == 1:
+        once = f"{ours[0]:.1f} s against {peer[0]:.1f} s, once each"
+        return f"{what}: {ratio:.2f}x {name} ({once}); at least {target:g}x: {verdict}"
     return (
         f"{what}: {ratio:.2f}x {name} ({min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} rounds, median "
         f"{statistics.median(ours):.2f} s against {statistics.median(peer):.2f} s; best {min(peer) / min(ours):.2f}x, "

@@ -55,15 +55,18 @@ def tensorflow_as_it_comes(model: Model, shape: Shape) -> dict[str, Forward]:
     return {"as it comes": forward}
 
 
-def pytorch(model: Model, shape: Shape) -> dict[str, Forward]:
-    """Return the network in PyTorch, channels last and in PyTorch's own layout."""
+def pytorch_channels_last(model: Model, shape: Shape) -> dict[str, Forward]:
+    """Return the network in PyTorch, the channels of a voxel side by side as in TensorFlow."""
     import torch
 
-    torch.set_num_threads(THREADS)
-    return {
-        "channels last": _torch_forward(model, torch.channels_last_3d),
-        "contiguous": _torch_forward(model, torch.contiguous_format),
-    }
+    return {"channels last": _torch_forward(model, torch.channels_last_3d)}
+
+
+def pytorch_contiguous(model: Model, shape: Shape) -> dict[str, Forward]:
+    """Return the network in PyTorch's own layout, one block of memory a channel."""
+    import torch
+
+    return {"contiguous": _torch_forward(model, torch.contiguous_format)}
 
 
 def openvino(model: Model, shape: Shape) -> dict[str, Forward]:
@@ -105,6 +108,7 @@ def openvino(model: Model, shape: Shape) -> dict[str, Forward]:
 def _torch_forward(model: Model, layout: Any) -> Forward:
     import torch
 
+    torch.set_num_threads(THREADS)
     module = _torch_module(model).to(memory_format=layout).eval()
 
     def forward(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""How fast is one tile, against TensorFlow as it comes, PyTorch and OpenVINO?
+"""How fast is one tile, against TensorFlow as it comes, PyTorch in both of its layouts, and OpenVINO?
 
     python benchmarks/tile.py [--sizes 220 132]
 
@@ -21,11 +21,17 @@ from contest import ROUNDS, contestants, ratio_line, serve, take_turns
 
 from napari_unet3d.core.architecture import NetworkSpec
 
-TARGETS = {"TensorFlow as it comes": 3.0, "PyTorch": 1.7, "OpenVINO": 0.95}
+TARGETS = {
+    "TensorFlow as it comes": 3.0,
+    "PyTorch channels last": 1.7,
+    "PyTorch contiguous": 1.7,
+    "OpenVINO": 0.95,
+}
 LIBRARIES = {
     "ours": networks.ours,
     "TensorFlow as it comes": networks.tensorflow_as_it_comes,
-    "PyTorch": networks.pytorch,
+    "PyTorch channels last": networks.pytorch_channels_last,
+    "PyTorch contiguous": networks.pytorch_contiguous,
     "OpenVINO": networks.openvino,
 }
 TOLERANCE = 1e-4
