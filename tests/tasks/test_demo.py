@@ -17,7 +17,7 @@ def result(tmp_path_factory):
 
 
 def test_the_demonstration_writes_its_files_and_says_its_figures(result):
-    assert {path.name for path in result.folder.iterdir()} == {"image.tif", "labels.tif", "overlay.png"}
+    assert {path.name for path in result.folder.iterdir()} == {"figures.json", "image.tif", "labels.tif", "overlay.png"}
     assert f"Dice against the exact mask: {result.dice:.3f}" in result.summary
     assert 0 < result.peak_bytes <= peak_memory()
 

@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -240,14 +241,19 @@ def demo(
     ] = None,
 ) -> None:
     """Segment a sample volume: in napari, or into files where there is no display."""
-    from napari_unet3d.tasks.demo import run_demo
+    from napari_unet3d.tasks.demo import load_demo, run_demo
 
-    result = run_demo(output)
-    say(result.summary)
-    if display if display is not None else has_display():
-        from napari_unet3d.widgets.demo_viewer import show_demo
+    if not (has_display() if display is None else display):
+        say(run_demo(output).summary)
+        return
+    from napari_unet3d.widgets.demo_viewer import show_demo
 
-        show_demo(result)
+    # TensorFlow and a software OpenGL driver bring an LLVM each; in one process the second one crashes.
+    words = [sys.executable, "-m", "napari_unet3d", "demo", "--no-display", "--output", str(output)]
+    code = subprocess.run(words, check=False).returncode
+    if code:
+        sys.exit(code)
+    show_demo(load_demo(output))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
 DEMO_MODEL = "demo-neuron.unet3d"
+FIGURES = "figures.json"
 # Not among the seeds that the demo model was trained on.
 SEED = 0
 _FOUND, _MISSED, _WRONG = (60, 200, 90), (240, 200, 60), (230, 70, 160)
@@ -108,10 +110,34 @@ def run_demo(folder: Path, *, on_event: Callable[[Event], None] | None = None) -
             break
         if on_event is not None:
             on_event(event)
-    labels = np.asarray(read_volume(folder / "labels.tif").data[:, :, :])
+    labels = _read_labels(folder)
     write_overlay(folder / "overlay.png", sample, labels)
-    score = dice(labels == 1, sample.mask == 1)
-    return DemoResult(sample, labels, model.card.class_names, folder, score, result.seconds, peak_memory())
+    figures = {
+        "class_names": model.card.class_names,
+        "dice": dice(labels == 1, sample.mask == 1),
+        "seconds": result.seconds,
+        "peak_bytes": peak_memory(),
+    }
+    (folder / FIGURES).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return load_demo(folder)
+
+
+def load_demo(folder: Path) -> DemoResult:
+    """Return the result that `run_demo` has written into a folder, by this process or another."""
+    figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+    return DemoResult(
+        sample=synthetic_neurons(seed=SEED),
+        labels=_read_labels(folder),
+        class_names=tuple(figures["class_names"]),
+        folder=folder,
+        dice=figures["dice"],
+        seconds=figures["seconds"],
+        peak_bytes=figures["peak_bytes"],
+    )
+
+
+def _read_labels(folder: Path) -> npt.NDArray[np.uint8]:
+    return np.asarray(read_volume(folder / "labels.tif").data[:, :, :])
 
 
 def write_overlay(path: Path, sample: Sample, labels: npt.NDArray[np.uint8]) -> None:
