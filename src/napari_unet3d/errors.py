@@ -6,6 +6,8 @@ in code stay `TypeError` and `ValueError`.
 
 from __future__ import annotations
 
+import os
+
 
 class Unet3dError(Exception):
     """Something a user passed, or a machine lacks, that stops the work."""
@@ -41,3 +43,15 @@ class ModelError(Unet3dError):
 
 class SpecError(Unet3dError):
     """The choices for a run contradict each other or the data."""
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can always be printed.
+
+    Under ``LANG=C`` a path with an umlaut holds surrogates, and printing those raises.
+    """
+    text = os.fspath(path)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yaozarrs import validate_zarr_store
 
+from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError
-from napari_unet3d.volumes import create_output, partial, read_volume
+from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.volumes.output import DTYPES
 
 NAMES = ("out.tif", "out.ome.tif", "out.zarr")
@@ -334,9 +335,9 @@ def test_a_read_of_a_box_takes_the_memory_of_the_box(tmp_path):
 def test_where_nothing_can_be_reserved_the_free_space_is_compared(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     with open(tmp_path / "file", "wb") as file:
-        partial.preallocate(file.fileno(), 1000, tmp_path)
+        atomic.preallocate(file.fileno(), 1000, tmp_path)
         with pytest.raises(OSError, match="No space left") as caught:
-            partial.preallocate(file.fileno(), 2**60, tmp_path)
+            atomic.preallocate(file.fileno(), 2**60, tmp_path)
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -11,8 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as to_safetensors
 
+from napari_unet3d import atomic
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import n_parameters
-from napari_unet3d.errors import ModelError
+from napari_unet3d.errors import ModelError, OutputError, shown
 from napari_unet3d.network.model import Model, ModelCard, check_weights
 
 FORMAT = "napari-unet3d model"
@@ -68,15 +68,10 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = 
 
     Raises
     ------
-    ModelError
+    OutputError
         If the folder exists (or, with `overwrite`, is something other than a model), or cannot be written.
     """
     target = Path(path).absolute()
-    _put_back(target)
-    if target.exists() and not overwrite:
-        raise ModelError(f"{target} exists already. Choose another name, or overwrite it (--overwrite).")
-    if target.exists() and not (target / CARD_FILE).is_file():
-        raise ModelError(f"{target} is not a model folder, so it is not overwritten. Choose another name.")
     weights = to_safetensors({name: np.ascontiguousarray(model.weights[name]) for name in model.spec.weight_shapes})
     folder = _Folder(
         format=FORMAT,
@@ -85,20 +80,23 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = 
         software=_versions(),
         weights=_Weights(file=WEIGHTS_FILE, sha256=hashlib.sha256(weights).hexdigest()),
     )
-    begun = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(begun, ignore_errors=True)
-        begun.mkdir()
-        _write_through(begun / WEIGHTS_FILE, weights)
-        _write_through(begun / CARD_FILE, (folder.model_dump_json(indent=2) + "\n").encode())
-        _sync_folder(begun)
-        with _moved_aside(target):
-            begun.rename(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise ModelError(f"The model cannot be written to {target}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
+    content = (folder.model_dump_json(indent=2) + "\n").encode()
+    n_bytes = len(weights) + len(content)
+    with atomic.writing(target, n_bytes):
+        atomic.tidy(target)
+        if target.exists() and not overwrite:
+            raise OutputError(atomic.exists_already(target))
+        if target.exists() and not (target / CARD_FILE).is_file():
+            raise OutputError(f"{shown(target)} is not a model folder, so it is not replaced. Choose another name.")
+        begun = atomic.claim_partial(target)
+        try:
+            begun.mkdir()
+            (begun / WEIGHTS_FILE).write_bytes(weights)
+            (begun / CARD_FILE).write_bytes(content)
+            atomic.sync_tree(begun)
+            atomic.put_in_place(begun, target, overwrite=overwrite)
+        finally:
+            atomic.release_partial(begun)
     return target
 
 
@@ -116,7 +114,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         If the folder is not one, is damaged, of a newer format, or its weights are not those that were saved.
     """
     target = Path(path).absolute()
-    _put_back(target)
+    if not target.exists() and target.parent.is_dir():
+        with contextlib.suppress(OSError):
+            atomic.tidy(target)
     if not target.exists():
         raise ModelError(f"There is no model folder {target}.")
     card_file = target / CARD_FILE
@@ -193,47 +193,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    # Windows cannot open a folder; its rename is journalled.
-    if os.name != "nt":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _put_back(target: Path) -> None:
-    """Undo what a process left that ended between moving a model aside and moving its successor in."""
-    if target.exists():
-        return
-    asides = sorted(target.parent.glob(f".{target.name}.replaced-*"), key=lambda path: path.stat().st_mtime)
-    if asides:
-        with contextlib.suppress(OSError):
-            asides[-1].rename(target)
-
-
-@contextlib.contextmanager
-def _moved_aside(target: Path) -> Iterator[None]:
-    """Move what is at `target` away, and back if the block fails; gone when it succeeds."""
-    if not target.exists():
-        yield
-        return
-    aside = target.with_name(f".{target.name}.replaced-{os.getpid()}")
-    target.rename(aside)
-    try:
-        yield
-    except OSError:
-        aside.rename(target)
-        raise
-    for old in target.parent.glob(f".{target.name}.replaced-*"):
-        shutil.rmtree(old, ignore_errors=True)

@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, LazyArray, arrange
 from napari_unet3d.volumes.axes import name_axes
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate, shown
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _MOST_SOFT_LINKS = 16

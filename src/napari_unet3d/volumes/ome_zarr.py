@@ -22,11 +22,11 @@ import numpy.typing as npt
 import zarr
 from zarr.storage import LocalStore
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, LazyArray, arrange
 from napari_unet3d.volumes.axes import name_axes
 from napari_unet3d.volumes.ome_metadata import Level, find_level, level_of, multiscales
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate, shown
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
 _MOST_COUNTED = 50_000

@@ -18,10 +18,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.errors import OutputError
-from napari_unet3d.volumes import partial
+from napari_unet3d import atomic
+from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
-from napari_unet3d.volumes.volume import normalize_unit, shown
+from napari_unet3d.volumes.volume import normalize_unit
 
 Kind = Literal["labels", "image"]
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
@@ -70,10 +70,10 @@ class Output(ABC):
     def __init__(self, spec: OutputSpec) -> None:
         self._spec = spec
         self._is_open = True
-        with partial.writing(spec.target, spec.nbytes):
-            self._partial = partial.claim_partial(spec.target)
+        with atomic.writing(spec.target, spec.nbytes):
+            self._partial = atomic.claim_partial(spec.target)
         try:
-            with partial.writing(spec.target, spec.nbytes):
+            with atomic.writing(spec.target, spec.nbytes):
                 self._begin(self._partial)
         except BaseException:
             self.discard()
@@ -106,7 +106,7 @@ class Output(ABC):
             raise ValueError(f"values of type {numbers.dtype} do not fit {self.dtype}, the type of the output")
         cast = np.broadcast_to(cast, box_shape(part))
         if cast.size:
-            with partial.writing(self._spec.target, self._spec.nbytes):
+            with atomic.writing(self._spec.target, self._spec.nbytes):
                 self._write(part, cast)
 
     def __getitem__(self, box: Any) -> npt.NDArray[Any]:
@@ -114,7 +114,7 @@ class Output(ABC):
         part = self._box(box)
         if 0 in box_shape(part):
             return np.empty(box_shape(part), self.dtype)
-        with partial.writing(self._spec.target, self._spec.nbytes):
+        with atomic.writing(self._spec.target, self._spec.nbytes):
             return self._read(part)
 
     def commit(self) -> Path:
@@ -128,9 +128,9 @@ class Output(ABC):
         self._check_open()
         target = self._spec.target
         try:
-            with partial.writing(target, self._spec.nbytes):
+            with atomic.writing(target, self._spec.nbytes):
                 self._finish()
-                partial.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
         except BaseException:
             self.discard()
             raise
@@ -142,7 +142,7 @@ class Output(ABC):
         if self._is_open:
             self._is_open = False
             self._abandon()
-            partial.release_partial(self._partial)
+            atomic.release_partial(self._partial)
 
     def _box(self, key: Any) -> Box:
         self._check_open()
@@ -272,12 +272,12 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
     if not target.parent.is_dir():
         raise OutputError(f"The folder {shown(target.parent)} does not exist; create it, or choose another one.")
-    with partial.writing(target, 0):
-        partial.tidy(target)
+    with atomic.writing(target, 0):
+        atomic.tidy(target)
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise OutputError(partial.exists_already(target))
+        raise OutputError(atomic.exists_already(target))
     if target.is_dir() and not target.is_symlink() and not (suffix == ".zarr" and _is_zarr(target)):
         # Overwriting removes all that a folder holds: only what was a zarr may go that way.
         raise OutputError(f"{name} is a folder that is no zarr, and is not overwritten; choose another name.")

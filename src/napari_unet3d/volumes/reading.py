@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, shown
+from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HDF5 = b"\x89HDF\r\n\x1a\n"

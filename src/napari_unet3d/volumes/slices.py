@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, arrange, box_shape
 from napari_unet3d.volumes.tiff import calibration_of_slice, read_tiff_slice
 from napari_unet3d.volumes.tiff_header import MAGIC, scan_tiff
-from napari_unet3d.volumes.volume import Volume, calibrate, shown
+from napari_unet3d.volumes.volume import Volume, calibrate
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _SUFFIXES = (".tif", ".tiff", ".png")

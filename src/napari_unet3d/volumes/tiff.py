@@ -18,12 +18,12 @@ from typing import Any
 
 import tifffile
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import DecodedCache, arrange
 from napari_unet3d.volumes.axes import name_axes
 from napari_unet3d.volumes.tiff_header import TiffHeader, cut_short, scan_tiff
 from napari_unet3d.volumes.tiff_planes import TiffPlanes, collect_planes
-from napari_unet3d.volumes.volume import Calibration, Volume, calibrate, micrometers, shown
+from napari_unet3d.volumes.volume import Calibration, Volume, calibrate, micrometers
 
 _LETTERS = {"Z": "z", "Y": "y", "X": "x", "C": "c", "T": "t", "S": "s"}
 # What comes out of tifffile and the XML parser when a file is damaged: hypothesis found most of them.

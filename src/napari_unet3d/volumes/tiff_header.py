@@ -16,8 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.volume import shown
+from napari_unet3d.errors import VolumeError, shown
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_unet3d.volumes import partial
+from napari_unet3d import atomic
 from napari_unet3d.volumes.arrays import Box, box_shape
 from napari_unet3d.volumes.output import Output
 
@@ -43,7 +43,7 @@ class TiffOutput(Output):
         with tifffile.TiffFile(path) as tif:
             self._data_offset = int(tif.series[0].dataoffset or tif.pages[0].dataoffsets[0])
         self._descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        partial.preallocate(self._descriptor, path.stat().st_size, path.parent)
+        atomic.preallocate(self._descriptor, path.stat().st_size, path.parent)
 
     def _stored_shape(self) -> tuple[int, ...]:
         """Return the shape on disk: the channels of a slice are planes of their own."""

@@ -16,11 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
 from napari_unet3d.volumes.tiff_header import cut_short
 from napari_unet3d.volumes.tiff_segments import DECODE_ERRORS, SegmentLayout
-from napari_unet3d.volumes.volume import shown
 
 
 class TiffPlanes(LazyArray):

@@ -7,7 +7,6 @@ size is always finite and positive, so that nobody divides by zero later. No fil
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -229,15 +228,3 @@ class ArrayInfo:
 
     def __str__(self) -> str:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that can always be printed.
-
-    Under ``LANG=C`` a path with an umlaut holds surrogates, and printing those raises.
-    """
-    text = os.fspath(path)
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,10 +18,10 @@ from yaozarrs import v05
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from napari_unet3d.volumes import partial
+from napari_unet3d import atomic
+from napari_unet3d.errors import shown
 from napari_unet3d.volumes.arrays import Box
 from napari_unet3d.volumes.output import Output, OutputSpec
-from napari_unet3d.volumes.volume import shown
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
 _CHUNK_SIZE = 128
@@ -79,7 +79,7 @@ class ZarrOutput(Output):
         for index, box in _chunks(self._array):
             if not (folder / self._array.metadata.encode_chunk_key(index)).is_file():
                 self._array[box] = 0
-        partial.sync_tree(self._partial)
+        atomic.sync_tree(self._partial)
 
     def _abandon(self) -> None:
         """Nothing is held open between writes."""

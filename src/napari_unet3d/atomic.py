@@ -19,8 +19,7 @@ from threading import Lock
 
 import psutil
 
-from napari_unet3d.errors import OutputError
-from napari_unet3d.volumes.volume import shown
+from napari_unet3d.errors import OutputError, shown
 
 _lock = Lock()
 _claimed: set[Path] = set()
