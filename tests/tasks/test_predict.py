@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from napari_unet3d.core.boxes import Box
@@ -39,6 +39,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
+# Every shape is a graph to be compiled, so there are few examples, and a failure is not shrunk.
+FEW = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 NETWORKS = [
     {"blocks": 1, "filters": 2},
     {"blocks": 1, "filters": 8},
@@ -51,7 +60,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("choices", NETWORKS, ids=str)
 @given(data=st.data())
-@settings(max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@FEW
 def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, data):
     model = random_model(**choices, normalization=Normalization(kind="zscore"))
     step, smallest = alignment(model.spec.blocks), smallest_size(model.spec.blocks)
@@ -101,7 +110,7 @@ def test_any_memory_budget_gives_the_same_bytes(volume, model, whole, mebibytes)
 
 
 @given(st.tuples(st.integers(0, 29), st.integers(0, 40), st.integers(0, 51)), st.data())
-@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@FEW
 def test_a_region_gives_that_part_of_the_whole(volume, model, whole, starts, data):
     region = Box(*((a, data.draw(st.integers(a + 1, n))) for a, n in zip(starts, volume.shape, strict=True)))
     part = segment(volume, model, spec=PredictSpec(region=region, memory_bytes=40 << 20))
