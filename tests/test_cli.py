@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import napari_unet3d
 from napari_unet3d.cli import main
 from napari_unet3d.cli.choices import parse_bytes
 from napari_unet3d.core.normalize import Normalization
@@ -153,7 +154,8 @@ def test_plan_says_what_a_run_costs_and_after_a_run_how_long_it_takes(run, model
     assert before["seconds"] is None
     assert before["gflops_over_ideal"] == 1.0
     assert "not known before the first run" in run("plan", image, "--model", model)[1]
-    run("predict", image, "--model", model, "--output", tmp_path / "labels.tif")
+    assert "each writing 20 x 30 x 40" in run("plan", image, "--model", model)[1]
+    run("predict", image, "--model", model, "--output", tmp_path / "labels.tif", "--memory", "4MiB")
     assert json.loads(run("plan", image, "--model", model, "--json")[1])["seconds"] >= 0
     assert "about" in run("plan", image, "--model", model)[1]
     budget = json.loads(run("plan", image, "--model", model, "--json", "--memory", "4MiB")[1])
@@ -179,7 +181,9 @@ def test_an_existing_result_is_refused_until_it_may_be_replaced(run, model, imag
         (["--memory", "1KiB"], "too little: the smallest tile"),
         (["--region", "0:5"], "not of the form"),
         (["--region", "0:5,0:5,0:99"], "leaves the volume along x"),
-        (["--device", "tpu"], "device"),
+        (["--device", "tpu"], "--device: 'tpu' is none of auto, cpu"),
+        (["--min-voxels", "5"], "belong to --clean-up"),
+        (["--memory", "0.5"], "less than a byte"),
         (["--device", "gpu:7"], "There is no device 'gpu:7'"),
         (["--probabilities", "--clean-up"], "cannot be asked for together"),
         (["--clean-up", "--high", "0.1", "--low", "0.2"], "0.1"),
@@ -202,6 +206,24 @@ def test_bad_input_and_bad_models_give_exit_code_3(run, model, image, tmp_path):
     two = save_model(random_model(channels=2), tmp_path / "two.unet3d")
     code, _, err = run("predict", image, "--model", two, "--output", tmp_path / "x.tif")
     assert (code, "2 channels; the image has 1 channel" in err) == (3, True)
+
+
+def test_a_result_never_replaces_the_volume_it_is_made_from(run, model, image, tmp_path):
+    before = image.read_bytes()
+    code, _, err = run("predict", image, "--model", model, "--output", image, "--overwrite")
+    assert (code, "the volume that is being segmented" in err) == (3, True)
+    assert image.read_bytes() == before
+
+
+def test_the_demonstration_never_replaces_files_of_others(run, tmp_path):
+    (tmp_path / "labels.tif").write_text("mine")
+    code, _, err = run("demo", "--no-display", "--output", tmp_path)
+    assert (code, "holds other files" in err) == (3, True)
+    assert (tmp_path / "labels.tif").read_text() == "mine"
+
+
+def test_the_version_is_said(run):
+    assert run("--version")[1].strip() == napari_unet3d.__version__
 
 
 def test_a_wrong_word_gives_exit_code_2(run):
@@ -244,7 +266,8 @@ def test_info_says_what_is_installed_and_what_is_used(run):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_leaves_nothing_half_written(model, tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name):
     image = tmp_path / "image.tif"
     tifffile.imwrite(
         image, np.random.default_rng(0).integers(0, 999, (200, 400, 400), np.uint16), photometric="minisblack"
@@ -265,7 +288,7 @@ def test_ctrl_c_leaves_nothing_half_written(model, tmp_path):
         if "tiles of" in line:
             break
     assert any(out.iterdir())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     rest = process.stderr.read()
     assert process.wait() == 130, "".join(lines) + rest
     assert "Stopped. Nothing was written" in rest

@@ -95,6 +95,24 @@ def test_only_the_voxels_that_are_needed_are_read():
     assert spy.asked == (slice(0, 20), slice(30, 40), slice(70, 100))
 
 
+@given(plans(), st.data())
+@settings(deadline=None)
+def test_the_number_of_tiles_until_a_box_is_written_is_the_smallest_that_covers_it(plan, data):
+    box = Box(
+        *(
+            (start, data.draw(st.integers(start + 1, stop)))
+            for start, stop in ((data.draw(st.integers(a, b - 1)), b) for a, b in plan.region)
+        )
+    )
+    missing = np.zeros(plan.volume_shape, bool)
+    missing[box.slices] = True
+    needed = 0
+    for number, tile in enumerate(plan, start=1):
+        if missing[tile.write.slices].any():
+            needed = number
+    assert plan.n_tiles_until(box) == needed
+
+
 def test_an_axis_of_300_voxels_is_one_input_of_388():
     plan = plan_tiles((300, 300, 300), NetworkSpec())
     assert (plan.input_shape, len(plan), plan.flops_over_ideal) == ((388, 388, 388), 1, 1.0)

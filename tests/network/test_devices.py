@@ -99,6 +99,7 @@ def test_the_free_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path,
     ("files", "expected"),
     [
         ({"memory.max": "1000000", "memory.current": "700000", "memory.stat": "anon 5\ninactive_file 100000"}, 400_000),
+        ({"job/memory.max": "9000", "job/memory.current": "4000", "job/memory.stat": "anon 5"}, 5000),
         ({"memory.max": "max", "memory.current": "700000", "memory.stat": ""}, None),
         (
             {
@@ -111,8 +112,11 @@ def test_the_free_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path,
     ],
 )
 def test_the_limit_of_the_control_group_counts(monkeypatch, tmp_path, files, expected):
-    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
-    (tmp_path / "memory").mkdir()
+    monkeypatch.setattr(devices, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(devices, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("1:cpu:/x\n0::/job/step\n")
+    for folder in ("memory", "job/step"):
+        (tmp_path / folder).mkdir(parents=True)
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     free = free_memory(Device("cpu", "CPU"))

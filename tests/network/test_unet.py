@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import alignment, n_parameters, output_shape, parameter_counts, smallest_size
-from napari_unet3d.network.runtime import load_tensorflow
 
 SPECS = [
     NetworkSpec(),
@@ -17,10 +20,19 @@ SPECS = [
 
 @pytest.fixture(scope="module")
 def build():
-    load_tensorflow()
     from napari_unet3d.network.unet import build_unet
 
     return build_unet
+
+
+def test_whoever_imports_the_network_first_gets_onednn():
+    code = (
+        "import napari_unet3d.network.unet\n"
+        "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
+    assert done.stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

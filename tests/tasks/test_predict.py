@@ -12,7 +12,7 @@ from napari_unet3d.core.geometry import alignment, halo, input_size_for, output_
 from napari_unet3d.core.normalize import Normalization, measure
 from napari_unet3d.core.postprocess import Cleanup
 from napari_unet3d.core.tiling import plan_tiles
-from napari_unet3d.errors import ModelError, OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.errors import ModelError, OutOfMemoryError, SizeError, SpecError, VolumeError
 from napari_unet3d.network.model import Model
 from napari_unet3d.tasks.events import Note, Started, TileDone
 from napari_unet3d.tasks.predict import predict, segment
@@ -216,7 +216,7 @@ def test_a_volume_thinner_than_a_voxel_pair_and_one_of_a_single_voxel_are_segmen
 def test_voxels_that_are_not_finite_are_refused_or_taken_for_background(volume, model, bad):
     image = volume.astype(np.float32)
     image[3, 4, 5:8] = bad
-    with pytest.raises(VolumeError, match="NaN or infinity, 3 times in 0:30"):
+    with pytest.raises(VolumeError, match="beyond float32: 3 voxels in 0:30"):
         segment(image, model)
     events = []
     labels = segment(
@@ -227,6 +227,25 @@ def test_voxels_that_are_not_finite_are_refused_or_taken_for_background(volume, 
     mended[3, 4, 5:8] = np.float32(measure(model.card.normalization, image).offset[0])
     expected = segment(mended, model, spec=PredictSpec(tile_shape=(48,) * 3))
     assert (labels != expected).mean() < 1e-3
+
+
+def test_a_number_beyond_float32_is_found_too(volume, model):
+    image = volume.astype(np.float64)
+    image[1, 2, 3] = 1e300
+    with pytest.raises(VolumeError, match="1 voxels"):
+        segment(image, model)
+
+
+def test_a_region_that_leaves_the_volume_is_refused(volume, model):
+    for region in (Box((0, 40), (0, 9), (0, 9)), Box((-2, 9), (0, 9), (0, 9)), Box((5, 5), (0, 9), (0, 9))):
+        with pytest.raises(SizeError, match="empty or leaves the volume"):
+            segment(volume, model, spec=PredictSpec(region=region))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4)), np.zeros((2, 2, 2, 2, 2)), [1, 2], None])
+def test_what_is_no_volume_is_refused(model, wrong):
+    with pytest.raises(VolumeError, match="was passed"):
+        segment(wrong, model)
 
 
 def test_a_constant_volume_is_segmented_with_a_note(model):

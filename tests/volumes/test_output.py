@@ -403,3 +403,14 @@ def test_every_chunk_is_written_in_128_cubes_with_a_checksum(tmp_path):
     assert array.chunks == (128, 20, 128)
     assert array.nchunks_initialized == array.nchunks == 6
     assert any(codec.checksum for codec in array.compressors)
+
+
+def test_a_folder_that_is_moved_away_in_mid_run_is_noticed(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    with create_output(folder / "x.zarr", (130, 8, 8), "uint8", voxel_size=(1, 1, 1), unit="um") as output:
+        output[0:128, 0:8, 0:8] = np.ones((128, 8, 8), np.uint8)
+        folder.rename(tmp_path / "there")
+        output[128:130, 0:8, 0:8] = np.ones((2, 8, 8), np.uint8)
+        with pytest.raises(OutputError, match=r"no longer there|still there"):
+            output.commit()

@@ -6,16 +6,19 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
 from napari_unet3d.cli.report import follow, gib, plan_facts, plan_text, say, say_notes
-from napari_unet3d.errors import Unet3dError
+from napari_unet3d.errors import SpecError, Unet3dError
 
 EXIT_BAD_INPUT = 3
 _DEBUG_FLAG = "--debug"
@@ -49,9 +52,18 @@ DeviceName = Annotated[str, typer.Option(help="auto, cpu, gpu, gpu:1, ..")]
 Region = Annotated[str | None, typer.Option(metavar="Z0:Z1,Y0:Y1,X0:X1", help="The part to segment, in voxels.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     debug: Annotated[bool, typer.Option(_DEBUG_FLAG, help="Show the trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """3D U-Net segmentation of volumes of any size, in exact tiles."""
 
@@ -77,7 +89,7 @@ def sizes(
     filters: Filters = 8,
     classes: Classes = 2,
     channels: Channels = 1,
-    maximum: Annotated[int, typer.Option("--max", help="Largest input size, in voxels.")] = 512,
+    maximum: Annotated[int, typer.Option("--max", max=4096, help="Largest input size, in voxels.")] = 512,
     as_json: AsJson = False,
 ) -> None:
     """List the input sizes that fit a network, what comes out, and what a cube of that size costs."""
@@ -161,9 +173,16 @@ def predict(
     clean_up: Annotated[
         bool, typer.Option("--clean-up", help="Hysteresis threshold, then removal of small components.")
     ] = False,
-    high: Annotated[float, typer.Option(min=0, max=1, help="Clean-up: a component needs a voxel above this.")] = 0.98,
-    low: Annotated[float, typer.Option(min=0, max=1, help="Clean-up: components are voxels above this.")] = 0.2,
-    min_voxels: Annotated[int, typer.Option(min=0, help="Clean-up: smaller components are removed.")] = 2000,
+    high: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Clean-up: a component needs a voxel above it, default 0.98."),
+    ] = None,
+    low: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Clean-up: components are voxels above this, by default 0.2.")
+    ] = None,
+    min_voxels: Annotated[
+        int | None, typer.Option(min=0, help="Clean-up: components with fewer are removed, by default 2000.")
+    ] = None,
     connectivity: Annotated[int, typer.Option(help="Clean-up, instances: neighbours of a voxel: 6, 18 or 26.")] = 6,
     instances: Annotated[bool, typer.Option("--instances", help="Number the connected components.")] = False,
     region: Region = None,
@@ -171,7 +190,8 @@ def predict(
     device: DeviceName = "auto",
     axes: Axes = None,
     nonfinite: Annotated[
-        Literal["refuse", "background"], typer.Option(help="What NaN and infinity in the volume give.")
+        Literal["refuse", "background"],
+        typer.Option(help="NaN and infinity: refuse, or let the network read background."),
     ] = "refuse",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:
@@ -182,9 +202,13 @@ def predict(
 
     image = read_volume(volume, axes=axes)
     loaded = load_model(model)
+    thresholds = {"high": high, "low": low, "min_voxels": min_voxels}
+    given = {name: value for name, value in thresholds.items() if value is not None}
     cleanup: dict[str, Any] | None = None
     if clean_up:
-        cleanup = {"high": high, "low": low, "min_voxels": min_voxels}
+        cleanup = given
+    elif given:
+        raise SpecError("--high, --low and --min-voxels belong to --clean-up, which was not passed.")
     elif instances:
         # The components of what is more probably an object than not, none of them removed.
         cleanup = {"high": 0.5, "low": 0.5, "min_voxels": 0}
@@ -262,6 +286,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Accepted anywhere, because it is typed after a command has failed.
     debug = _DEBUG_FLAG in words
     words = [word for word in words if word != _DEBUG_FLAG]
+    # What a job scheduler or a closed terminal sends ends a run as Ctrl-C does: with nothing half-written.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         app(words, prog_name="napari-unet3d")
     except Unet3dError as error:

@@ -31,8 +31,11 @@ def predict_spec(shape: tuple[int, int, int], **choices: Any) -> PredictSpec:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = " ".join(str(part) for part in first["loc"])
-        raise SpecError(f"{where or 'The choices'}: {first['msg']} (passed: {first['input']!r}).") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        where = ", ".join(f"--{part}".replace("_", "-") for part in first["loc"] if isinstance(part, str))
+        if first["type"] == "string_pattern_mismatch":
+            reason = f"{first['input']!r} is none of auto, cpu, gpu, gpu:1, .."
+        raise SpecError(f"{where}: {reason}." if where else f"{reason[0].upper()}{reason[1:]}.") from error
 
 
 def parse_bytes(text: str) -> int:
@@ -44,10 +47,13 @@ def parse_bytes(text: str) -> int:
     (1073741824, 1500000000, 4096)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower())
-    if found is None or float(found[1]) == 0:
+    if found is None:
         raise SpecError(f"{text!r} is not an amount of memory; 8GiB or 500MB would be.")
     base = 1000 if found[3] == "b" else 1024
-    return int(float(found[1]) * base ** _POWERS[found[2]])
+    n_bytes = int(float(found[1]) * base ** _POWERS[found[2]])
+    if n_bytes < 1:
+        raise SpecError(f"{text!r} is less than a byte of memory; 8GiB or 500MB would be an amount.")
+    return n_bytes
 
 
 def has_display() -> bool:

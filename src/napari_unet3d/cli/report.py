@@ -87,7 +87,7 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
     return (
         f"volume   {_shape(tiles.region.shape)} voxels (z, y, x)\n"
         f"tiles    {len(tiles):,} ({_shape(tiles.counts)}) of {_shape(tiles.input_shape)}, each writing "
-        f"{_shape(tiles.stride)}\n"
+        f"{_shape(tuple(map(min, tiles.stride, tiles.region.shape)) if len(tiles) > 1 else tiles.region.shape)}\n"
         f"work     {tiles.flops / 1e9:,.0f} GFLOP, {tiles.flops_over_ideal:.2f} times one pass over the whole\n"
         f"memory   {gib(tiles.peak_bytes)}\n"
         f"time     {seconds}, on {device}"

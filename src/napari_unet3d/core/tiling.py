@@ -8,6 +8,7 @@ border voxel is repeated). No network and no files here: a volume is anything wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,6 +138,15 @@ class TilePlan:
             write.append((max(origin, start), stop if i == count - 1 else origin + stride))
         return Tile(Box(*read), Box(*write))
 
+    def n_tiles_until(self, box: Box) -> int:
+        """Return after how many tiles, in their order, all of `box` is written; the box lies in the region."""
+        step = alignment(self.spec.blocks)
+        last = [
+            min((stop - 1 - start // step * step) // max(stride, 1), count - 1)
+            for (_, stop), (start, _), stride, count in zip(box, self.region, self.stride, self.counts, strict=True)
+        ]
+        return (last[0] * self.counts[1] + last[1]) * self.counts[2] + last[2] + 1
+
     @property
     def flops(self) -> int:
         """Return the operations of all tiles."""
@@ -208,7 +218,10 @@ def plan_tiles(
     z, y, x = (int(n) for n in shape)
     if min(z, y, x) < 1:
         raise SizeError(f"A volume of {z} x {y} x {x} voxels (z, y, x) is empty; there is nothing to segment.")
-    box = region or Box.whole((z, y, x))
+    whole = Box.whole((z, y, x))
+    box = region or whole
+    if box.n_voxels == 0 or box.intersection(box) != box.intersection(whole):
+        raise SizeError(f"The region {box} (z, y, x) is empty or leaves the volume, which is {whole}.")
     if tile_shape is None:
         chosen = _cheapest_input(box, spec, memory, bytes_per_value)
     else:
@@ -234,8 +247,8 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
         if needed.min() > memory:
             smallest = " x ".join(str(s[0]) for s in sizes)
             raise MemoryBudgetError(
-                f"{memory / 2**30:.2g} GiB of memory is too little: the smallest tile of this network, {smallest} "
-                f"voxels, takes {needed.min() / 2**30:.2g} GiB."
+                f"{memory / 2**20:,.0f} MiB of memory is too little: the smallest tile of this network, {smallest} "
+                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB. Allow that much (--memory), or free some."
             )
         cost = np.where(needed <= memory, cost, np.inf)
     # Of plans that cost the same, the one with the smallest tiles.

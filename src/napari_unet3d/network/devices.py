@@ -16,7 +16,10 @@ from napari_unet3d.network import runtime
 
 # The rest is for what else runs, and for what a prediction of memory misses.
 USABLE_SHARE = 0.75
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+# What Python, TensorFlow and its compiled code take before the first tile.
+_PROGRAM_BYTES = 700 << 20
 _TENSOR_CORES_SINCE = (7, 0)
 
 
@@ -99,7 +102,10 @@ def free_memory(device: Device) -> int:
 
 def usable_memory(device: Device) -> int:
     """Return how much of the free memory a run takes when nobody says how much, in bytes."""
-    return int(USABLE_SHARE * free_memory(device))
+    free = free_memory(device)
+    if not device.is_gpu:
+        free -= max(0, _PROGRAM_BYTES - psutil.Process().memory_info().rss)
+    return max(0, int(USABLE_SHARE * free))
 
 
 def _gpu(index: int, details: dict[str, Any]) -> Device:
@@ -126,19 +132,34 @@ def _counted_threads() -> str:
 
 def _free_host_memory() -> int:
     free = int(psutil.virtual_memory().available)
-    for limit, used, reclaimable in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            total = int((_CGROUP / limit).read_text())
-            in_use = int((_CGROUP / used).read_text())
-            statistics = (_CGROUP / limit).with_name("memory.stat").read_text().split()
-        except (OSError, ValueError):  # no such control group, or "max": no limit
-            continue
-        cache = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(reclaimable, "0")
-        free = min(free, total - in_use + int(cache))
+    for group in _own_cgroups():
+        for limit, used, reclaimable in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                total, in_use = int((group / limit).read_text()), int((group / used).read_text())
+                statistics = (group / "memory.stat").read_text().split()
+            except (OSError, ValueError):  # no such control group, or "max": no limit
+                continue
+            cache = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(reclaimable, "0")
+            free = min(free, total - in_use + int(cache))
     return max(0, free)
+
+
+def _own_cgroups() -> list[Path]:
+    """Return the control groups that may limit this process: its own and those above it, both versions."""
+    try:
+        lines = _OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        lines = []
+    groups = {_CGROUPS, _CGROUPS / "memory"}
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            own = _CGROUPS / controllers / path.strip("/")
+            groups |= {own, *(parent for parent in own.parents if parent.is_relative_to(_CGROUPS))}
+    return sorted(groups)
 
 
 def _free_gpu_memory(index: int) -> int | None:

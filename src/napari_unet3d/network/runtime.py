@@ -69,7 +69,8 @@ def _standard_error_withheld() -> Iterator[None]:
 
     TensorFlow reports missing CUDA drivers while it is imported, before its log level counts.
     """
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     try:
         saved = os.dup(2)
     except OSError:  # a program without standard error, as pythonw is

@@ -139,7 +139,7 @@ def _read_card(path: Path) -> _Folder:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} does not describe a model of napari-unet3d: its format is not {FORMAT!r}.")
     version = content.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise ModelError(
             f"{path} has format version {version}; this program reads up to version {FORMAT_VERSION}. "
             "A newer napari-unet3d reads it."

@@ -6,11 +6,15 @@ network takes every input that fits. Logits come out, float32.
 
 from __future__ import annotations
 
-import keras
-from keras import layers
-
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import skip_crops
+from napari_unet3d.network.runtime import load_tensorflow
+
+# Keras imports TensorFlow, which reads its environment once: without oneDNN tiles are slow, and no longer exact.
+load_tensorflow()
+
+import keras  # noqa: E402
+from keras import layers  # noqa: E402
 
 
 def build_unet(spec: NetworkSpec, *, dtype: str | keras.DTypePolicy = "float32") -> keras.Model:

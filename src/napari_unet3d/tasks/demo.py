@@ -88,8 +88,10 @@ def run_demo(folder: Path, *, on_event: Callable[[Event], None] | None = None) -
     Raises
     ------
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, or holds other files than those of an earlier demonstration.
     """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FIGURES).is_file():
+        raise OutputError(f"{folder} holds other files, which might be replaced. Choose another folder (--output).")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.predict import PredictResult, predict
 from napari_unet3d.tasks.specs import PredictSpec
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # A network bears voxels a little larger or smaller than those it has seen.
 _VOXEL_SIZE_TOLERANCE = 1.25
+_SECONDS_WORTH_REMEMBERING = 5.0
 
 
 def predict_file(
@@ -51,6 +54,7 @@ def predict_file(
         As `predict`.
     """
     model.check_channels(volume.n_channels)
+    _check_apart(volume, path)
     region = spec.region or Box.whole(volume.shape)
     classes = (model.spec.classes,) if spec.output == "probabilities" else ()
     z, y, x = (
@@ -68,12 +72,14 @@ def predict_file(
         unit=volume.unit,
         translate=(z, y, x),
         kind="image" if classes else "labels",
-        class_names=model.card.class_names,
+        class_names=() if spec.cleanup is not None and spec.cleanup.instances else model.card.class_names,
         overwrite=overwrite,
     ) as output:
         result = yield from predict(volume.data, model, spec, output)
         output.commit()
-    _remember(result, model, spec)
+    # One short tile says more of the compilation than of the speed.
+    if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
+        _remember(result, model, spec)
     return result
 
 
@@ -88,6 +94,13 @@ def voxel_size_difference(volume: Volume, card: ModelCard) -> str | None:
         f"The voxels are {_sizes(volume.voxel_size)} {volume.unit} (z, y, x); the model was trained on "
         f"{_sizes(card.voxel_size)}: a factor of {_sizes(factors)}. It may find little."
     )
+
+
+def _check_apart(volume: Volume, path: str | os.PathLike[str]) -> None:
+    """Refuse a result that would replace the volume it is made from."""
+    source, target = Path(volume.path).resolve(), Path(path).resolve()
+    if volume.path and (target == source or target in source.parents):
+        raise OutputError(f"{shown(target)} is, or holds, the volume that is being segmented. Choose another name.")
 
 
 def _sizes(values: list[float] | tuple[float, ...]) -> str:

@@ -131,7 +131,7 @@ def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -
             shape = " x ".join(map(str, plan.input_shape))
             yield Note(f"{device.label} ran out of memory. The run goes on with smaller tiles of {shape} voxels.")
     if run.n_nonfinite:
-        yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; they were taken for background.")
+        yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
     if spec.cleanup is not None:
         for done, total in clean_up(sink, sink, spec.cleanup):
             yield Progress("cleaning up", done, total)
@@ -158,7 +158,7 @@ class _Run:
     sink: Writable
     device: Device
     scaling: Scaling
-    done: list[Box] = field(default_factory=list)
+    reached: list[tuple[TilePlan, int]] = field(default_factory=list)
     n_nonfinite: int = 0
     timings: list[tuple[int, float]] = field(default_factory=list)
 
@@ -169,7 +169,7 @@ class _Run:
         return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
 
     def n_tiles(self, plan: TilePlan) -> int:
-        return sum(1 for _ in self._missing(plan)) if self.done else len(plan)
+        return sum(1 for _ in self._missing(plan)) if self.reached else len(plan)
 
     def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
         """Segment the tiles of a plan that are not done yet."""
@@ -181,37 +181,65 @@ class _Run:
         n_done = 0
         with _threads("reader", "writer") as (reader, writer):
             writing: deque[tuple[Future[None], Tile]] = deque()
-            for tile, voxels in _read_ahead(reader, self._read, self._missing(plan)):
-                computing = time.perf_counter()
-                values = forward(voxels)
-                self.timings.append((flops_a_tile, time.perf_counter() - computing))
-                writing.append((writer.submit(self._write, tile, values), tile))
-                del voxels, values
-                while writing and (len(writing) > TILES_READ_AHEAD or writing[0][0].done()):
-                    n_done += 1
-                    yield self._written(writing.popleft(), n_done, total, begun)
-            while writing:
+
+            def written() -> TileDone:
+                nonlocal n_done
+                future, tile = writing.popleft()
+                future.result()
                 n_done += 1
-                yield self._written(writing.popleft(), n_done, total, begun)
+                self._reach(plan, tile)
+                left = (time.perf_counter() - begun) / n_done * (total - n_done)
+                return TileDone(self._in_output(tile.write), n_done, total, left)
+
+            try:
+                for tile, voxels in _read_ahead(reader, self._read, self._missing(plan)):
+                    computing = time.perf_counter()
+                    values = forward(voxels)
+                    self.timings.append((flops_a_tile, time.perf_counter() - computing))
+                    writing.append((writer.submit(self._write, tile, values), tile))
+                    del voxels, values
+                    while writing and (len(writing) > TILES_READ_AHEAD or writing[0][0].done()):
+                        yield written()
+            except OutOfMemoryError:
+                # What was computed before is not lost.
+                while writing:
+                    yield written()
+                raise
+            while writing:
+                yield written()
 
     def _missing(self, plan: TilePlan) -> Iterator[Tile]:
-        done = list(self.done)
+        """Yield the tiles of a plan that no earlier one, which ended for want of memory, has written."""
+        earlier = [(old, n) for old, n in self.reached if old is not plan]
         for tile in plan:
-            if sum(tile.write.intersection(box).n_voxels for box in done) < tile.write.n_voxels:
+            if not any(old.n_tiles_until(tile.write) <= n for old, n in earlier):
                 yield tile
+
+    def _reach(self, plan: TilePlan, tile: Tile) -> None:
+        # Tiles are written in their order, so that one number says which of them are done.
+        if not self.reached or self.reached[-1][0] is not plan:
+            self.reached.append((plan, 0))
+        self.reached[-1] = (plan, plan.n_tiles_until(tile.write))
 
     def _read(self, tile: Tile) -> npt.NDArray[np.float32]:
         voxels = read_reflected(self.volume, tile.read)
-        scaled = self.scaling.apply(voxels)
-        if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
-            if self.spec.nonfinite == "refuse":
-                inside = tile.read.intersection(Box.whole(_three(self.volume.shape)))
-                raise VolumeError(
-                    f"The volume holds NaN or infinity, {_count_false(finite, tile.read, inside):,} times in {inside} "
-                    "(z, y, x) alone. Mend them, or have them taken for background (--nonfinite background)."
-                )
-            scaled[~finite.reshape(scaled.shape)] = 0
-            self.n_nonfinite += _count_false(finite, tile.read, tile.write)
+        # A float64 beyond the range of float32 becomes infinity, which is found below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = self.scaling.apply(voxels)
+        if voxels.dtype.kind != "f":
+            return scaled
+        finite = np.asarray(np.isfinite(scaled).all(axis=-1))
+        if finite.all():
+            return scaled
+        if self.spec.nonfinite == "refuse":
+            inside = tile.read.intersection(Box.whole(_three(self.volume.shape)))
+            n_bad = _count_false(finite, tile.read, inside)
+            raise VolumeError(
+                f"The volume holds NaN, infinity or numbers beyond float32: {n_bad:,} voxels in {inside} (z, y, x) "
+                "alone. Mend them, or have them read as background (--nonfinite background)."
+            )
+        scaled[~finite] = 0
+        self.n_nonfinite += _count_false(finite, tile.read, tile.write)
         return scaled
 
     def _write(self, tile: Tile, values: npt.NDArray[Any]) -> None:
@@ -219,13 +247,6 @@ class _Run:
         if self.spec.cleanup is not None:
             values = evidence(values, self.spec.cleanup)
         self.sink[self._in_output(tile.write).slices] = values
-
-    def _written(self, written: tuple[Future[None], Tile], n_done: int, total: int, begun: float) -> TileDone:
-        future, tile = written
-        future.result()
-        self.done.append(tile.write)
-        left = (time.perf_counter() - begun) / n_done * (total - n_done)
-        return TileDone(self._in_output(tile.write), n_done, total, left)
 
     def _in_output(self, box: Box) -> Box:
         region = self.spec.region or Box.whole(box.shape)
@@ -301,7 +322,10 @@ def segment(
     >>> labels = unet3d.segment(unet3d.read_volume("stack.tif"), model)  # doctest: +SKIP
     """
     chosen = spec or PredictSpec()
-    voxels = getattr(volume, "data", volume) if not isinstance(volume, np.ndarray) else volume
+    voxels = volume if isinstance(volume, np.ndarray) else getattr(volume, "data", volume)
+    if len(getattr(voxels, "shape", ())) not in (3, 4):
+        found = getattr(voxels, "shape", type(voxels).__name__)
+        raise VolumeError(f"A volume is an array (z, y, x) or (z, y, x, c); {found} was passed.")
     region = chosen.region or Box.whole(_three(voxels.shape))
     classes = (model.spec.classes,) if chosen.output == "probabilities" else ()
     result = np.zeros((*region.shape, *classes), chosen.dtype)

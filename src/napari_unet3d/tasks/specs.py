@@ -33,7 +33,7 @@ class PredictSpec(Spec):
     cleanup
         What is done to the labels afterwards; None is nothing.
     nonfinite
-        What NaN and infinity in the volume give: `refuse` stops, `background` takes them for background.
+        What NaN and infinity in the volume give: `refuse` stops, `background` lets the network read background.
     tile_shape
         Input shape (z, y, x) of a tile; None lets the planner choose.
     """

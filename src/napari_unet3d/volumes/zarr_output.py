@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_unet3d import atomic
-from napari_unet3d.errors import shown
+from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.volumes.arrays import Box
 from napari_unet3d.volumes.output import Output, OutputSpec
 
@@ -63,11 +63,18 @@ class ZarrOutput(Output):
             config={"write_empty_chunks": True},
         )
 
+        counts = [-(-size // chunk) for size, chunk in zip(self._array.shape, self._array.chunks, strict=True)]
+        self._has_chunk = np.zeros(counts, bool)
+
     def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
         if len(box) == 4:
-            self._array[(box[3], *box[:3])] = np.moveaxis(values, 3, 0)
-        else:
-            self._array[box] = values
+            box, values = (box[3], *box[:3]), np.moveaxis(values, 3, 0)
+        self._array[box] = values
+        touched = (
+            slice(part.start // chunk, -(-part.stop // chunk))
+            for part, chunk in zip(box, self._array.chunks, strict=True)
+        )
+        self._has_chunk[tuple(touched)] = True
 
     def _read(self, box: Box) -> npt.NDArray[Any]:
         if len(box) == 4:
@@ -76,9 +83,17 @@ class ZarrOutput(Output):
 
     def _finish(self) -> None:
         folder = self._partial / "0"
+        # zarr makes a folder anew that was moved away in the meantime, and says nothing.
+        lost = not (self._partial / "zarr.json").is_file() or not (folder / "zarr.json").is_file()
         for index, box in _chunks(self._array):
-            if not (folder / self._array.metadata.encode_chunk_key(index)).is_file():
-                self._array[box] = 0
+            if (folder / self._array.metadata.encode_chunk_key(index)).is_file():
+                continue
+            if lost or self._has_chunk[index]:
+                raise OutputError(
+                    f"{shown(self._spec.target)} is not complete: what was written to {shown(self._partial)} is no "
+                    "longer there. Was the folder moved, or the disk taken off? Segment again."
+                )
+            self._array[box] = 0
         atomic.sync_tree(self._partial)
 
     def _abandon(self) -> None:
@@ -108,6 +123,8 @@ def describe(spec: OutputSpec) -> dict[str, Any]:
     # The model of a property knows its label value alone and drops the rest, which OME-Zarr leaves free.
     for entry in document.get("image-label", {}).get("properties", []):
         entry["class"] = spec.class_names[entry["label-value"]]
+    for entry in document.get("image-label", {}).get("colors", []):
+        entry["label-value"] = int(entry["label-value"])
     return document
 
 
