@@ -93,7 +93,10 @@ def one_dnn_note() -> str:
     """Return whether oneDNN is used on the CPU, and why, as one sentence."""
     value = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
     if value == "0":
-        return "oneDNN is off, because TF_ENABLE_ONEDNN_OPTS is 0; the CPU is 3 to 9 times slower without it."
+        return (
+            "oneDNN is off, because TF_ENABLE_ONEDNN_OPTS is 0; the CPU is 3 to 9 times "
+            "slower without it, and tiles differ from one pass in the last digits."
+        )
     if "tensorflow" in sys.modules and not load_tensorflow.cache_info().currsize:
         return "TensorFlow was imported by something else before; whether it uses oneDNN is not known."
     return "oneDNN is on for the CPU."
