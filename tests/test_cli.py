@@ -280,6 +280,8 @@ def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A shell that runs the tests in the background makes them, and what they start, deaf to SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     lines = []

@@ -114,9 +114,13 @@ def measure(normalization: Normalization, volume: Readable) -> Scaling:
     for channel in range(channels):
         values = sample[:, channel]
         if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
+            # What is beyond float32 cannot reach the network, and does not count either.
+            with np.errstate(over="ignore"):
+                values = values[np.isfinite(values.astype(np.float32))]
         if not values.size:
-            raise VolumeError("The volume has no finite voxel in the sample that its intensities are measured on.")
+            raise VolumeError(
+                "The volume has no finite voxel, at least not where its intensities are measured. Is it the right file?"
+            )
         offset, spread = _offset_and_spread(normalization, values)
         if spread <= 0:
             which = f"Channel {channel} of the volume" if channels > 1 else "The volume"
