@@ -266,7 +266,7 @@ def _photograph(rng: np.random.Generator, photons: Floats) -> npt.NDArray[np.uin
     counts *= np.float32(rng.uniform(2.5, 5.0))
     counts += np.float32(rng.uniform(90, 600))
     counts += 4.0 * rng.standard_normal(counts.shape, np.float32)
-    return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(counts), 0, 65535), np.uint16)
 
 
 def _haze(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:

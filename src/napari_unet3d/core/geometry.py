@@ -198,7 +198,7 @@ def flops_grid(z: Sequence[int], y: Sequence[int], x: Sequence[int], *, spec: Ne
     weighted = [i for i, layer in enumerate(spec.layers) if layer.kernel_voxels]
     per_voxel = np.array([_multiply_adds(spec.layers[i]) for i in weighted], float)
     nz, ny, nx = (_lengths_table(sizes, spec)[:, weighted] for sizes in (z, y, x))
-    return 2 * np.einsum("il,jl,kl->ijk", nz * per_voxel, ny, nx, optimize=True)
+    return np.asarray(2 * np.einsum("il,jl,kl->ijk", nz * per_voxel, ny, nx, optimize=True))
 
 
 def _multiply_adds(layer: Layer) -> int:
@@ -257,7 +257,7 @@ def peak_grid(
         if layer.kind == "concatenate":
             del skips[layer.level]
         current = produced
-    return peak * bytes_per_value
+    return np.asarray(peak * bytes_per_value)
 
 
 def _lengths_table(sizes: Sequence[int], spec: NetworkSpec) -> npt.NDArray[np.float64]:

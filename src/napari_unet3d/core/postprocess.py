@@ -110,7 +110,7 @@ def evidence(probabilities: npt.NDArray[np.floating[Any]], cleanup: Cleanup) -> 
     found = (2 * probabilities[..., 1:].argmax(axis=-1) + 1).astype(np.uint8)
     found += objects > cleanup.high
     found[~(objects > cleanup.low)] = 0
-    return found
+    return np.asarray(found)
 
 
 def clean_up(

@@ -86,7 +86,8 @@ class _Hdf5Array(LazyArray):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the number type in the file, with its byte order."""
-        return np.dtype(self._array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self._array.dtype)
+        return dtype
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box."""

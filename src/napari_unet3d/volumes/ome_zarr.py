@@ -197,7 +197,8 @@ class ZarrArray(LazyArray):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the number type in the chunks, with its byte order."""
-        return np.dtype(self._array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self._array.dtype)
+        return dtype
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box.

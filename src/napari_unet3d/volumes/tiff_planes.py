@@ -60,7 +60,8 @@ class TiffPlanes(LazyArray):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the number type in the file, with its byte order."""
-        return self._layout.stored_dtype
+        dtype: np.dtype[Any] = self._layout.stored_dtype
+        return dtype
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box of planes; what is not in it is not read, but for whole compressed strips."""

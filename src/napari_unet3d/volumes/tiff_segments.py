@@ -90,24 +90,24 @@ class SegmentLayout:
     @property
     def n_segments(self) -> int:
         """Return how many strips or tiles a plane has."""
-        return self.n_separate * self.n_rows * self.n_columns
+        return int(self.n_separate * self.n_rows * self.n_columns)
 
     @property
     def plane_bytes(self) -> int:
         """Return the bytes of a decoded plane."""
-        return math.prod(self.shape) * self.stored_dtype.itemsize
+        return int(math.prod(self.shape) * self.stored_dtype.itemsize)
 
     def segment_rows(self, segment: int) -> int:
         """Return the rows a strip or tile must hold: the last strip ends with the plane."""
         if self.is_tiled:
             return self.segment_length
         row = segment % self.n_rows
-        return min(self.segment_length, self.length - row * self.segment_length)
+        return int(min(self.segment_length, self.length - row * self.segment_length))
 
     def segment_bytes(self, n_rows: int) -> int:
         """Return the bytes of `n_rows` rows of a decoded strip or tile."""
         bits = self._bits if isinstance(self._bits, int) else self.stored_dtype.itemsize * 8
-        return -(-self.segment_width * self.n_samples * bits // 8) * n_rows
+        return int(-(-self.segment_width * self.n_samples * bits // 8) * n_rows)
 
     def check(self, segment: int, n_bytes: int) -> str:
         """Return what is impossible about a strip or tile with `n_bytes` on disk, or nothing."""
