@@ -45,6 +45,20 @@ class SpecError(Unet3dError):
     """The choices for a run contradict each other or the data."""
 
 
+class EngineError(Unet3dError):
+    """The worker process ended, or met something that this program did not foresee.
+
+    Attributes
+    ----------
+    details
+        What is known of it, for whoever looks into it; several lines.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """Return a path as text that can always be printed.
 

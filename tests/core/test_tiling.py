@@ -97,20 +97,26 @@ def test_only_the_voxels_that_are_needed_are_read():
 
 @given(plans(), st.data())
 @settings(deadline=None)
-def test_the_number_of_tiles_until_a_box_is_written_is_the_smallest_that_covers_it(plan, data):
+def test_the_tiles_that_meet_a_box_are_those_that_write_into_it(plan, data):
     box = Box(
         *(
             (start, data.draw(st.integers(start + 1, stop)))
             for start, stop in ((data.draw(st.integers(a, b - 1)), b) for a, b in plan.region)
         )
     )
-    missing = np.zeros(plan.volume_shape, bool)
-    missing[box.slices] = True
-    needed = 0
-    for number, tile in enumerate(plan, start=1):
-        if missing[tile.write.slices].any():
-            needed = number
-    assert plan.n_tiles_until(box) == needed
+    meeting = np.zeros(plan.counts, bool)
+    meeting[plan.tiles_meeting(box)] = True
+    expected = [tile.write.intersection(box).n_voxels > 0 for tile in plan]
+    assert meeting.ravel().tolist() == expected
+
+
+@given(plans())
+@settings(deadline=None)
+def test_the_edges_of_a_plan_are_those_of_its_tiles(plan):
+    for axis in range(3):
+        starts, stops = plan.edges(axis)
+        found = sorted({tile.write[axis] for tile in plan})
+        assert list(zip(starts.tolist(), stops.tolist(), strict=True)) == found
 
 
 def test_an_axis_of_300_voxels_is_one_input_of_388():

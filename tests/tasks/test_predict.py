@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.core.geometry import alignment, halo, input_size_for, output_size, smallest_size
 from napari_unet3d.core.normalize import Normalization, measure
 from napari_unet3d.core.postprocess import Cleanup
 from napari_unet3d.core.tiling import plan_tiles
 from napari_unet3d.errors import ModelError, OutOfMemoryError, SizeError, SpecError, VolumeError
 from napari_unet3d.network.model import Model
-from napari_unet3d.tasks.events import Note, Started, TileDone
+from napari_unet3d.tasks.events import Note, Progress, Started, TileDone
 from napari_unet3d.tasks.predict import predict, segment
 from napari_unet3d.tasks.specs import PredictSpec
 from tests.models import random_model
@@ -138,6 +139,74 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_leaves_no_thread(volume, m
     np.testing.assert_array_equal(sink[box.slices], whole[box.slices])
     assert (sink == 255).any()
     assert not [t for t in threading.enumerate() if t.name.startswith("unet3d-")]
+
+
+def test_a_stopped_run_goes_on_with_other_tiles_and_ends_with_the_same_bytes(volume, model, whole):
+    sink = np.full(volume.shape, 255, np.uint8)
+    first = PredictSpec(tile_shape=(48, 48, 48))
+    run = predict(volume, model, first, sink)
+    boxes = [event.box for event, _ in zip((e for e in run if isinstance(e, TileDone)), range(130), strict=False)]
+    run.close()
+    done = (DoneTiles((48, 48, 48), tuple(boxes)),)
+    # A voxel that was done and is changed now shows that it is not computed again.
+    sink[boxes[0].slices] = 77
+    again = list(predict(volume, model, first, sink, done=done))
+    (started,) = [e for e in again if isinstance(e, Started)]
+    assert started.total == len(plan_tiles(volume.shape, model.spec, tile_shape=(48, 48, 48))) - 130
+    assert (sink[boxes[0].slices] == 77).all()
+    sink[boxes[0].slices] = whole[boxes[0].slices]
+    assert sink.tobytes() == whole.tobytes()
+    larger = list(predict(volume, model, PredictSpec(tile_shape=(60, 60, 60)), sink, done=done))
+    assert (
+        0
+        < sum(isinstance(e, TileDone) for e in larger)
+        < len(plan_tiles(volume.shape, model.spec, tile_shape=(60, 60, 60)))
+    )
+    assert sink.tobytes() == whole.tobytes()
+
+
+def test_a_region_that_was_stopped_goes_on_too(volume, model, whole):
+    region = Box((3, 27), (5, 39), (9, 50))
+    spec = PredictSpec(tile_shape=(48, 48, 48), region=region)
+    sink = np.zeros(region.shape, np.uint8)
+    run = predict(volume, model, spec, sink)
+    boxes = [event.box for event, _ in zip((e for e in run if isinstance(e, TileDone)), range(5), strict=False)]
+    run.close()
+    rest = list(predict(volume, model, spec, sink, done=[DoneTiles((48, 48, 48), tuple(boxes))]))
+    assert not {e.box for e in rest if isinstance(e, TileDone)} & set(boxes)
+    np.testing.assert_array_equal(sink, whole[region.slices])
+
+
+def test_the_tiles_that_are_looked_at_come_first_and_the_bytes_are_the_same(volume, model, whole):
+    focus = Box((20, 21), (30, 41), (0, 20))
+    sink = np.zeros(volume.shape, np.uint8)
+    spec = PredictSpec(tile_shape=(48, 48, 48))
+    events = list(predict(volume, model, spec, sink, focus=focus))
+    meets = [e.box.intersection(focus).n_voxels > 0 for e in events if isinstance(e, TileDone)]
+    assert meets == sorted(meets, reverse=True)
+    assert meets[0]
+    assert not meets[-1]
+    assert sink.tobytes() == whole.tobytes()
+
+
+def test_with_a_scratch_the_classes_of_finished_tiles_are_seen_before_clean_up(volume, model):
+    cleanup = Cleanup(high=0.6, low=0.4, min_voxels=40)
+    expected = segment(volume, model, spec=PredictSpec(cleanup=cleanup))
+    sink, scratch = np.zeros(volume.shape, np.uint8), np.zeros(volume.shape, np.uint8)
+    before = None
+    for event in predict(volume, model, PredictSpec(cleanup=cleanup), sink, scratch=scratch):
+        if isinstance(event, Progress) and before is None:
+            before = sink.copy()
+    assert before is not None
+    np.testing.assert_array_equal(before, (scratch > 0).astype(np.uint8))
+    assert (before != expected).any()
+    np.testing.assert_array_equal(sink, expected)
+    # What is cleaned up already can be cleaned up again from the scratch.
+    done = [
+        DoneTiles(event.input_shape, (Box.whole(volume.shape),)) for event in [plan_tiles(volume.shape, model.spec)]
+    ]
+    list(predict(volume, model, PredictSpec(cleanup=cleanup), sink, scratch=scratch, done=done))
+    np.testing.assert_array_equal(sink, expected)
 
 
 class ShortOfMemory(Model):

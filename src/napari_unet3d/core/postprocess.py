@@ -113,6 +113,17 @@ def evidence(probabilities: npt.NDArray[np.floating[Any]], cleanup: Cleanup) -> 
     return np.asarray(found)
 
 
+def evident_classes(found: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the class of every voxel with evidence, weak or strong, and 0 elsewhere.
+
+    Examples
+    --------
+    >>> evident_classes(np.array([0, 1, 2, 3], np.uint8))
+    array([0, 1, 1, 2], dtype=uint8)
+    """
+    return np.asarray((found + 1) // 2, np.uint8)
+
+
 def clean_up(
     evidence_in: Readable, out: Writable, cleanup: Cleanup, *, slab_voxels: int = SLAB_VOXELS
 ) -> Iterator[tuple[int, int]]:

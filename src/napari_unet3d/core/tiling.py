@@ -138,14 +138,25 @@ class TilePlan:
             write.append((max(origin, start), stop if i == count - 1 else origin + stride))
         return Tile(Box(*read), Box(*write))
 
-    def n_tiles_until(self, box: Box) -> int:
-        """Return after how many tiles, in their order, all of `box` is written; the box lies in the region."""
+    def edges(self, axis: int) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+        """Return where the written boxes start and stop along an axis, one value a tile."""
         step = alignment(self.spec.blocks)
-        last = [
-            min((stop - 1 - start // step * step) // max(stride, 1), count - 1)
-            for (_, stop), (start, _), stride, count in zip(box, self.region, self.stride, self.counts, strict=True)
-        ]
-        return (last[0] * self.counts[1] + last[1]) * self.counts[2] + last[2] + 1
+        start, stop = self.region[axis]
+        origins = start // step * step + np.arange(self.counts[axis]) * self.stride[axis]
+        return np.maximum(origins, start), np.append(origins[1:], stop)
+
+    def tiles_meeting(self, box: Box) -> tuple[slice, slice, slice]:
+        """Return which tiles, as an index into the grid of them, write `box`; the box lies in the region."""
+        step = alignment(self.spec.blocks)
+        z, y, x = (
+            # A single tile may write less than one step, then its stride is 0.
+            slice(
+                min((first - start // step * step) // max(stride, 1), count - 1),
+                min((last - 1 - start // step * step) // max(stride, 1), count - 1) + 1,
+            )
+            for (first, last), (start, _), stride, count in zip(box, self.region, self.stride, self.counts, strict=True)
+        )
+        return z, y, x
 
     @property
     def flops(self) -> int:

@@ -62,19 +62,24 @@ class Device:
         return 2 if self.mixed_precision else 4
 
 
+def known_devices() -> list[Device] | None:
+    """Return the devices if they are known without importing TensorFlow, because there is no sign of a GPU."""
+    return None if _may_have_gpu() else [_cpu()]
+
+
 def list_devices() -> list[Device]:
     """Return the GPUs that TensorFlow can use, then the CPU.
 
     TensorFlow is imported only where a GPU may be.
     """
     if not _may_have_gpu():
-        return [Device("cpu", f"CPU, {_counted_threads()}")]
+        return [_cpu()]
     tf = runtime.load_tensorflow()
     gpus = [
         _gpu(index, tf.config.experimental.get_device_details(gpu))
         for index, gpu in enumerate(tf.config.list_physical_devices("GPU"))
     ]
-    return [*gpus, Device("cpu", f"CPU, {_counted_threads()}")]
+    return [*gpus, _cpu()]
 
 
 def select_device(name: str = "auto") -> Device:
@@ -100,12 +105,36 @@ def free_memory(device: Device) -> int:
     return _free_host_memory() if free is None else free
 
 
-def usable_memory(device: Device) -> int:
-    """Return how much of the free memory a run takes when nobody says how much, in bytes."""
+def usable_memory(device: Device, *, worker: int | None = None) -> int:
+    """Return how much of the free memory a run takes when nobody says how much, in bytes.
+
+    Parameters
+    ----------
+    device
+        Where it runs.
+    worker
+        The process that will compute, if it is another than this one; what it holds of earlier runs can be used again.
+        0 is a process that has not been started.
+    """
     free = free_memory(device)
-    if not device.is_gpu:
+    if device.is_gpu:
+        return int(USABLE_SHARE * (free + _held_on_gpu(device.index, worker or 0)))
+    if worker is None:
         free -= max(0, _PROGRAM_BYTES - psutil.Process().memory_info().rss)
+    else:
+        free -= _PROGRAM_BYTES - _resident_bytes(worker)
     return max(0, int(USABLE_SHARE * free))
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0
+
+
+def _cpu() -> Device:
+    return Device("cpu", f"CPU, {_counted_threads()}")
 
 
 def _gpu(index: int, details: dict[str, Any]) -> Device:
@@ -164,12 +193,25 @@ def _own_cgroups() -> list[Path]:
 
 def _free_gpu_memory(index: int) -> int | None:
     """Return what `nvidia-smi` says, or None without it."""
+    lines = _nvidia_smi(index, "--query-gpu=memory.free")
+    return None if not lines else int(lines[0].split()[0]) << 20
+
+
+def _held_on_gpu(index: int, pid: int) -> int:
+    """Return the bytes that a process holds on a GPU, as far as `nvidia-smi` knows."""
+    rows = [line.split(",") for line in _nvidia_smi(index, "--query-compute-apps=pid,used_memory") if pid]
+    return sum(int(used) << 20 for owner, used in rows if int(owner) == pid)
+
+
+def _nvidia_smi(index: int, query: str) -> list[str]:
+    """Return the lines that `nvidia-smi` answers; none without it, or where it answers with other than numbers."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return None
-    query = [program, f"--id={index}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+        return []
+    words = [program, f"--id={index}", query, "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        return int(answer.split()[0]) << 20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    lines = [line for line in answer.splitlines() if line.strip()]
+    return lines if all(part.strip().isdigit() for line in lines for part in line.split(",")) else []

@@ -129,11 +129,7 @@ class Model:
 
     def check_channels(self, channels: int) -> None:
         """Raise a ModelError unless the network takes images with that many channels."""
-        if channels != self.spec.channels:
-            raise ModelError(
-                f"This model takes images with {_counted(self.spec.channels, 'channel')}; the image has "
-                f"{_counted(channels, 'channel')}."
-            )
+        check_channels(self.spec, channels)
 
     def forward(
         self, input_shape: tuple[int, int, int], head: str, device: Device
@@ -147,6 +143,15 @@ class Model:
             self._forward.clear()
             self._forward[key] = compile_forward(self.spec, self.weights, input_shape, head, device)
         return self._forward[key]
+
+
+def check_channels(spec: NetworkSpec, channels: int) -> None:
+    """Raise a ModelError unless a network takes images with that many channels."""
+    if channels != spec.channels:
+        raise ModelError(
+            f"This model takes images with {_counted(spec.channels, 'channel')}; the image has "
+            f"{_counted(channels, 'channel')}."
+        )
 
 
 def check_weights(spec: NetworkSpec, weights: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -100,6 +100,19 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = 
     return target
 
 
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Return what is known of a model in a folder, without reading its weights.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a model, or its description is damaged or of a newer format.
+    """
+    folder = _read_card(_card_file(Path(path).absolute()))
+    _check_size(folder.model.network, Path(path) / CARD_FILE)
+    return folder.model
+
+
 def load_model(path: str | os.PathLike[str]) -> Model:
     """Read a model folder and check all of it; no code of it is run and no Keras imported.
 
@@ -114,6 +127,17 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         If the folder is not one, is damaged, of a newer format, or its weights are not those that were saved.
     """
     target = Path(path).absolute()
+    card_file = _card_file(target)
+    folder = _read_card(card_file)
+    spec = folder.model.network
+    _check_size(spec, card_file)
+    if folder.weights.file != WEIGHTS_FILE:
+        raise ModelError(f"{card_file} names the weights file {folder.weights.file!r}; it must be {WEIGHTS_FILE!r}.")
+    weights = _read_weights(target / WEIGHTS_FILE, spec, folder.weights.sha256)
+    return Model(folder.model, weights)
+
+
+def _card_file(target: Path) -> Path:
     if not target.exists() and target.parent.is_dir():
         with contextlib.suppress(OSError):
             atomic.tidy(target)
@@ -122,13 +146,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     card_file = target / CARD_FILE
     if not card_file.is_file():
         raise ModelError(f"{target} is not a model folder: it holds no {CARD_FILE}.")
-    folder = _read_card(card_file)
-    spec = folder.model.network
-    _check_size(spec, card_file)
-    if folder.weights.file != WEIGHTS_FILE:
-        raise ModelError(f"{card_file} names the weights file {folder.weights.file!r}; it must be {WEIGHTS_FILE!r}.")
-    weights = _read_weights(target / WEIGHTS_FILE, spec, folder.weights.sha256)
-    return Model(folder.model, weights)
+    return card_file
 
 
 def _read_card(path: Path) -> _Folder:

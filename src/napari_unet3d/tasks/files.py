@@ -77,9 +77,7 @@ def predict_file(
     ) as output:
         result = yield from predict(volume.data, model, spec, output)
         output.commit()
-    # One short tile says more of the compilation than of the speed.
-    if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
-        _remember(result, model, spec)
+    remember_run(result, model, spec)
     return result
 
 
@@ -107,7 +105,10 @@ def _sizes(values: list[float] | tuple[float, ...]) -> str:
     return " x ".join(f"{value:.3g}" for value in values)
 
 
-def _remember(result: PredictResult, model: Model, spec: PredictSpec) -> None:
+def remember_run(result: PredictResult, model: Model, spec: PredictSpec) -> None:
+    """Keep how fast a run was, for the next plan."""
     from napari_unet3d.network.devices import select_device
 
-    remember_speed(select_device(spec.device).label, model.spec, result.flops_per_second)
+    # One short tile says more of the compilation than of the speed.
+    if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
+        remember_speed(select_device(spec.device).label, model.spec, result.flops_per_second)

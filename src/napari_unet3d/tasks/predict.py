@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.coverage import Coverage, DoneTiles, nearest_first
 from napari_unet3d.core.geometry import halo
 from napari_unet3d.core.normalize import Scaling, measure
-from napari_unet3d.core.postprocess import Writable, clean_up, evidence
+from napari_unet3d.core.postprocess import Writable, clean_up, evidence, evident_classes
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
@@ -84,7 +85,16 @@ def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, devic
     )
 
 
-def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -> Generator[Event, None, PredictResult]:
+def predict(
+    volume: Readable,
+    model: Model,
+    spec: PredictSpec,
+    sink: Writable,
+    *,
+    scratch: Writable | None = None,
+    focus: Box | None = None,
+    done: Sequence[DoneTiles] = (),
+) -> Generator[Event, None, PredictResult]:
     """Segment a volume; a generator of events, each a safe point to stop.
 
     Parameters
@@ -97,6 +107,13 @@ def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -
         The choices for the run.
     sink
         Takes the result: the shape of the region, (z, y, x), or (z, y, x, classes) for probabilities.
+    scratch
+        (z, y, x) uint8 of the same shape, where clean-up keeps its evidence; meanwhile the sink shows the classes of
+        the finished tiles. None keeps it in the sink, which then makes sense at the end only.
+    focus
+        What is looked at, in voxels of the volume: the tiles nearest to it come first. The result does not change.
+    done
+        What an earlier, stopped run over the same region has left in the sink (and in the scratch).
 
     Raises
     ------
@@ -115,7 +132,9 @@ def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -
     scaling = measure(model.card.normalization, volume)
     for text in scaling.notes:
         yield Note(text)
-    run = _Run(volume, model, spec, sink, device, scaling)
+    run = _Run(volume, model, spec, sink, device, scaling, scratch=scratch, focus=focus)
+    for tiles in done:
+        run.coverage.mark_all(plan, tiles)
     for attempt in range(MAX_SMALLER_PLANS + 1):
         yield Started(run.n_tiles(plan), plan.input_shape, device.label, plan.peak_bytes)
         try:
@@ -133,8 +152,8 @@ def predict(volume: Readable, model: Model, spec: PredictSpec, sink: Writable) -
     if run.n_nonfinite:
         yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
     if spec.cleanup is not None:
-        for done, total in clean_up(sink, sink, spec.cleanup):
-            yield Progress("cleaning up", done, total)
+        for n, total in clean_up(sink if scratch is None else scratch, sink, spec.cleanup):
+            yield Progress("cleaning up", n, total)
     return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
 
 
@@ -158,7 +177,9 @@ class _Run:
     sink: Writable
     device: Device
     scaling: Scaling
-    reached: list[tuple[TilePlan, int]] = field(default_factory=list)
+    scratch: Writable | None = None
+    focus: Box | None = None
+    coverage: Coverage = field(default_factory=Coverage)
     n_nonfinite: int = 0
     timings: list[tuple[int, float]] = field(default_factory=list)
 
@@ -169,7 +190,7 @@ class _Run:
         return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
 
     def n_tiles(self, plan: TilePlan) -> int:
-        return sum(1 for _ in self._missing(plan)) if self.reached else len(plan)
+        return sum(1 for _ in self._missing(plan)) if self.coverage else len(plan)
 
     def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
         """Segment the tiles of a plan that are not done yet."""
@@ -187,7 +208,7 @@ class _Run:
                 future, tile = writing.popleft()
                 future.result()
                 n_done += 1
-                self._reach(plan, tile)
+                self.coverage.mark(plan, tile.write)
                 left = (time.perf_counter() - begun) / n_done * (total - n_done)
                 return TileDone(self._in_output(tile.write), n_done, total, left)
 
@@ -209,17 +230,10 @@ class _Run:
                 yield written()
 
     def _missing(self, plan: TilePlan) -> Iterator[Tile]:
-        """Yield the tiles of a plan that no earlier one, which ended for want of memory, has written."""
-        earlier = [(old, n) for old, n in self.reached if old is not plan]
-        for tile in plan:
-            if not any(old.n_tiles_until(tile.write) <= n for old, n in earlier):
+        """Yield the tiles of a plan that nobody has written yet, those nearest to the focus first."""
+        for tile in nearest_first(plan, self.focus):
+            if not self.coverage.covers(tile.write):
                 yield tile
-
-    def _reach(self, plan: TilePlan, tile: Tile) -> None:
-        # Tiles are written in their order, so that one number says which of them are done.
-        if not self.reached or self.reached[-1][0] is not plan:
-            self.reached.append((plan, 0))
-        self.reached[-1] = (plan, plan.n_tiles_until(tile.write))
 
     def _read(self, tile: Tile) -> npt.NDArray[np.float32]:
         voxels = read_reflected(self.volume, tile.read)
@@ -244,9 +258,13 @@ class _Run:
 
     def _write(self, tile: Tile, values: npt.NDArray[Any]) -> None:
         values = values[tile.crop(halo(self.model.spec.blocks))]
+        box = self._in_output(tile.write).slices
         if self.spec.cleanup is not None:
             values = evidence(values, self.spec.cleanup)
-        self.sink[self._in_output(tile.write).slices] = values
+            if self.scratch is not None:
+                self.scratch[box] = values
+                values = evident_classes(values)
+        self.sink[box] = values
 
     def _in_output(self, box: Box) -> Box:
         region = self.spec.region or Box.whole(box.shape)

@@ -1,0 +1,92 @@
+"""Blocks of shared memory that carry boxes of voxels to the worker and back; made and freed on this side."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+from appose import NDArray
+
+from napari_unet3d.errors import OutOfMemoryError
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+class Blocks:
+    """The blocks that are lent out, by the number of their exchange. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lent: dict[int, tuple[NDArray, Any, tuple[slice, ...]]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._lent)
+
+    def lend(self, number: int, array: Any, box: tuple[slice, ...], *, fill: bool) -> NDArray:
+        """Return a block of the size of a box.
+
+        Parameters
+        ----------
+        number
+            The number of the exchange.
+        array
+            What is read or written.
+        box
+            A slice an axis.
+        fill
+            Copy the voxels of the box into the block.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If there is no shared memory left.
+        """
+        shape = [part.stop - part.start for part in box]
+        _check_room(math.prod(shape) * array.dtype.itemsize)
+        block = NDArray(array.dtype.name, shape)
+        with self._lock:
+            self._lent[number] = block, array, box
+        try:
+            if fill:
+                block.ndarray()[...] = np.asarray(array[box])
+        except BaseException:
+            self.free(number)
+            raise
+        return block
+
+    def empty(self, number: int) -> None:
+        """Copy a block into its box, and free it."""
+        with self._lock:
+            block, array, box = self._lent[number]
+        try:
+            array[box] = block.ndarray()
+        finally:
+            self.free(number)
+
+    def free(self, number: int) -> None:
+        """Give a block back to the system."""
+        with self._lock:
+            lent = self._lent.pop(number, None)
+        if lent is not None:
+            lent[0].shm.close()
+            lent[0].shm.unlink()
+
+    def free_all(self) -> None:
+        """Give all blocks back, when a run has ended in whatever way."""
+        for number in list(self._lent):
+            self.free(number)
+
+
+def _check_room(n_bytes: int) -> None:
+    # Linux hands out memory that is not there, and kills who writes to it.
+    if sys.platform == "linux":
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+        if free < n_bytes:
+            raise OutOfMemoryError(
+                f"Shared memory ({_SHARED_MEMORY}) has {free >> 20:,} MiB left; {-(-n_bytes >> 20):,} MiB are needed. "
+                "Free some, or give the container more of it (docker run --shm-size)."
+            )

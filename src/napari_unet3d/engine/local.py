@@ -1,0 +1,312 @@
+"""The local engine: one worker process on this machine, and the jobs that wait for it.
+
+The process starts with the first job, stays warm, and ends when nothing has come for a while, on `end`, and with this
+program. A thread of this process talks to it; no method here waits for the worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+import psutil
+from appose.service import ResponseType, Service, TaskEvent
+from platformdirs import user_log_path
+from pydantic import TypeAdapter
+
+from napari_unet3d.engine import wire
+from napari_unet3d.engine.blocks import Blocks
+from napari_unet3d.engine.runs import Run
+from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError
+from napari_unet3d.tasks.jobs import JobResult, SegmentJob, WarmJob
+
+IDLE_SECONDS = 900.0
+_RUN_SCRIPT = "from napari_unet3d.engine import remote\nremote.run(task, job, arrays)"
+_DELIVER_SCRIPT = "from napari_unet3d.engine import remote\nremote.deliver(number, block, error)"
+_RESULT: TypeAdapter[Any] = TypeAdapter(JobResult)
+_SECONDS_BETWEEN_LOOKS = 0.5
+_DAYS_OF_LOGS = 7
+
+EngineState = Literal["off", "starting", "ready", "busy"]
+
+
+class LocalEngine:
+    """Runs jobs in a worker process, one at a time, in the order in which they come.
+
+    Parameters
+    ----------
+    idle_seconds
+        After so long without a job the worker ends.
+    log
+        Where the worker writes what it has to say; None is a file in the user's log folder.
+
+    Attributes
+    ----------
+    queue
+        The runs that have not begun, the next one first.
+    running
+        The run that is being carried out.
+    """
+
+    def __init__(self, *, idle_seconds: float = IDLE_SECONDS, log: Path | None = None) -> None:
+        self.idle_seconds = idle_seconds
+        self.log = log or user_log_path("napari-unet3d", appauthor=False) / f"worker-{os.getpid()}.log"
+        self.queue: list[Run] = []
+        self.running: Run | None = None
+        self.blocks = Blocks()
+        self._service: Service | None = None
+        self._is_ready = False
+        self._is_being_ended = False
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._messages: SimpleQueue[TaskEvent | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> EngineState:
+        """Return what the worker does: `off`, `starting`, `ready`, `busy`."""
+        with self._lock:
+            if self._service is None:
+                return "starting" if self.queue else "off"
+            if not self._is_ready:
+                return "starting"
+            return "busy" if self.running is not None else "ready"
+
+    @property
+    def pid(self) -> int | None:
+        """Return the number of the worker process, or None."""
+        with self._lock:
+            process = None if self._service is None else self._service._process
+            return None if process is None else int(process.pid)
+
+    @property
+    def used_bytes(self) -> int:
+        """Return the memory that the worker holds, in bytes."""
+        try:
+            return 0 if (pid := self.pid) is None else int(psutil.Process(pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def submit(self, job: SegmentJob | WarmJob, arrays: Mapping[str, Any] | None = None) -> Run:
+        """Queue a job and return at once.
+
+        Parameters
+        ----------
+        job
+            What is to be done.
+        arrays
+            What it reads and writes, by name; see `Run`.
+        """
+        run = Run(job, arrays or {}, self._cancel)
+        with self._wake:
+            self.queue.append(run)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="unet3d-engine", daemon=True)
+                self._thread.start()
+                # Appose's threads keep Python alive while the worker lives; this one outlasts the main thread.
+                threading.Thread(target=self._end_with_program, name="unet3d-exit", daemon=True).start()
+            self._wake.notify()
+        return run
+
+    def end(self) -> None:
+        """End the worker, which gives its memory back; a run under way is stopped, the queue is emptied."""
+        with self._lock:
+            waiting, self.queue = self.queue, []
+            for run in waiting:
+                run.end("stopped")
+            self._is_being_ended = self._service is not None
+            if self._service is not None and self._service.is_alive():
+                self._service.kill()
+            if self.running is None:
+                self._forget_service()
+
+    def _cancel(self, run: Run) -> None:
+        with self._lock:
+            if run in self.queue:
+                self.queue.remove(run)
+                run.end("stopped")
+            elif run is self.running:
+                # The pipe is written by one thread only.
+                self._messages.put(None)
+
+    def _end_with_program(self) -> None:
+        threading.main_thread().join()
+        self.end()
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                if not self.queue and not self._wake.wait_for(lambda: bool(self.queue), self.idle_seconds):
+                    self.end()
+                    continue
+                run = self.running = self.queue.pop(0)
+            try:
+                self._carry_out(run)
+            except Unet3dError as error:
+                run.end("failed", error=error)
+            except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
+                run.end("failed", error=EngineError(f"The worker could not be used: {error}", repr(error)))
+            finally:
+                self.blocks.free_all()
+                with self._lock:
+                    self.running = None
+                    if self._service is None or not self._service.is_alive():
+                        self._forget_service()
+
+    def _forget_service(self) -> None:
+        service, self._service, self._is_ready, self._is_being_ended = self._service, None, False, False
+        process = None if service is None else service._process
+        if service is not None and process is not None:
+            # Its threads end with the process; the pipes are left to us.
+            service.wait_for()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _carry_out(self, run: Run) -> None:
+        """Run one job to its end."""
+        messages: SimpleQueue[TaskEvent | None] = SimpleQueue()
+        self._messages = messages
+        service = self._started()
+        if run.wants_stop.is_set():
+            return run.end("stopped")
+        inputs = {
+            "job": run.job.model_dump_json(),
+            "arrays": {name: [list(array.shape), array.dtype.str] for name, array in run.arrays.items()},
+        }
+        task = service.task(_RUN_SCRIPT, inputs).listen(messages.put)
+        run.state = "running"
+        refused: Unet3dError | None = None
+        try:
+            task.start()
+        except (OSError, ValueError) as error:
+            raise self._ended(service) from error
+        while True:
+            try:
+                message = messages.get(timeout=_SECONDS_BETWEEN_LOOKS)
+            except Empty:
+                # A task that was given to a process just as it died is never told of it.
+                if service.is_alive():
+                    continue
+                return self._end_of(run, service)
+            if message is None:
+                self._ask(service, task.cancel)
+                continue
+            match message.response_type:
+                case ResponseType.LAUNCH:
+                    self._is_ready = True
+                case ResponseType.UPDATE:
+                    try:
+                        self._take(service, run, message.info or {})
+                    except OutputError as error:
+                        refused = error
+                        self._ask(service, task.cancel)
+                case ResponseType.COMPLETION:
+                    return self._finish(run, task.outputs, refused)
+                case ResponseType.FAILURE:
+                    raise EngineError(
+                        f"The worker met an error that was not foreseen. Its log is {self.log}", task.error or ""
+                    )
+                case ResponseType.CRASH:
+                    return self._end_of(run, service)
+
+    def _started(self) -> Service:
+        with self._lock:
+            if self._service is not None and self._service.is_alive():
+                return self._service
+            self._is_ready = self._is_being_ended = False
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            _remove_old_logs(self.log.parent)
+            self.log.write_text("", encoding="utf-8")
+            # -P: a file numpy.py in the current folder is not imported.
+            words = [sys.executable, "-P", "-m", "napari_unet3d.engine.worker", str(self.log), str(os.getpid())]
+            self._service = Service(Path.cwd(), None, *words).start()
+            return self._service
+
+    def _take(self, service: Service, run: Run, info: dict[str, Any]) -> None:
+        """Do what a message from the worker asks for."""
+        match info["kind"]:
+            case wire.EVENT:
+                run.put(wire.event_from_wire(info))
+            case wire.WRITTEN:
+                try:
+                    self.blocks.empty(info["number"])
+                except Exception as failure:
+                    raise _named(failure, "result", OutputError) from failure
+            case wire.READ | wire.WRITE:
+                number, block, error = info["number"], None, None
+                box = tuple(slice(start, stop) for start, stop in info["box"])
+                try:
+                    block = self.blocks.lend(number, run.arrays[info["array"]], box, fill=info["kind"] == wire.READ)
+                except Exception as failure:  # noqa: BLE001 - arrays of other plugins raise what they like
+                    error = wire.error_to_wire(_named(failure, info["array"], VolumeError))
+                inputs = {"number": number, "block": block, "error": error}
+                delivery = service.task(_DELIVER_SCRIPT, inputs)
+                if info["kind"] == wire.READ:
+                    delivery.listen(lambda event: self._taken(event, number))
+                self._ask(service, delivery.start)
+
+    def _taken(self, event: TaskEvent, number: int) -> None:
+        if event.response_type.is_terminal():
+            self.blocks.free(number)
+
+    def _ask(self, service: Service, request: Any) -> None:
+        try:
+            request()
+        except (OSError, ValueError) as error:
+            raise self._ended(service) from error
+
+    def _finish(self, run: Run, outputs: dict[str, Any], refused: Unet3dError | None) -> None:
+        if refused is not None:
+            run.end("failed", error=refused)
+        elif "error" in outputs:
+            run.end("failed", error=wire.error_from_wire(outputs["error"]))
+        elif "stopped" in outputs:
+            run.end("stopped")
+        else:
+            run.end("done", result=_RESULT.validate_json(outputs["result"]))
+
+    def _end_of(self, run: Run, service: Service) -> None:
+        if self._is_being_ended:
+            run.end("stopped")
+        else:
+            run.end("failed", error=self._ended(service))
+
+    def _ended(self, service: Service) -> EngineError:
+        code = service._process.wait() if service._process is not None else None
+        said = self.log.read_text(encoding="utf-8", errors="replace")[-4000:] if self.log.is_file() else ""
+        return EngineError(
+            f"The worker process ended: {_why(code)}. What was done is kept, and Start begins a new one. "
+            f"Its log is {self.log}",
+            said or "\n".join(service.error_lines()),
+        )
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        if -code == 9:
+            return "it was killed, as the system does when memory runs out"
+        return f"it was ended by signal {-code}"
+    return f"exit status {code}"
+
+
+def _named(failure: Exception, array: str, kind: type[Unet3dError]) -> Unet3dError:
+    if isinstance(failure, Unet3dError):
+        return failure
+    return kind(f"The {array} cannot be reached: {type(failure).__name__}: {failure}")
+
+
+def _remove_old_logs(folder: Path) -> None:
+    for path in folder.glob("worker-*.log"):
+        try:
+            if time.time() - path.stat().st_mtime > _DAYS_OF_LOGS * 86_400:
+                path.unlink()
+        except OSError:  # somebody else's, or gone already
+            continue

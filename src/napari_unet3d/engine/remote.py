@@ -1,0 +1,161 @@
+"""The worker's side of a job: it runs here, and reads and writes arrays that stay with whoever asked for it.
+
+A box crosses in a block of shared memory that the other side makes, fills or empties, and frees, so that
+nothing is left behind however this process ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import traceback
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from napari_unet3d.engine import wire
+from napari_unet3d.errors import Unet3dError
+from napari_unet3d.tasks.jobs import Job, JobResult, perform
+from napari_unet3d.volumes.arrays import normalize_key
+
+if TYPE_CHECKING:
+    from appose import NDArray
+    from appose.python_worker import Task
+
+_JOB: TypeAdapter[Any] = TypeAdapter(Job)
+_RESULT: TypeAdapter[Any] = TypeAdapter(JobResult)
+
+_numbers = itertools.count()
+# By number: what to do with the block when it comes.
+_expected: dict[int, _Exchange] = {}
+
+
+class _Exchange:
+    """A box on its way: what shall be written, or None to read."""
+
+    def __init__(self, task: Task, values: npt.NDArray[Any] | None) -> None:
+        self.task = task
+        self.values = values
+        self.done: Future[npt.NDArray[Any] | None] = Future()
+
+
+class RemoteArray:
+    """An array of the process that asked for the job.
+
+    Parameters
+    ----------
+    task
+        The task that it belongs to.
+    name
+        What both sides call it.
+    shape
+        The size along each axis.
+    dtype
+        Its number type.
+    """
+
+    def __init__(self, task: Task, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._task = task
+        self._name = name
+        self._shape = tuple(shape)
+        self._dtype = np.dtype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the size along each axis."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the number type."""
+        return self._dtype
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        box, pick = normalize_key(key, self._shape)
+        shape = tuple(part.stop - part.start for part in box)
+        values = np.empty(shape, self._dtype)
+        for piece in wire.pieces(box, self._bytes_per_plane(shape)):
+            start = box[0].start
+            values[piece[0].start - start : piece[0].stop - start] = self._exchange(wire.READ, piece, None)
+        return np.asarray(values[pick])
+
+    def __setitem__(self, key: Any, values: npt.NDArray[Any]) -> None:
+        box, _ = normalize_key(key, self._shape)
+        shape = tuple(part.stop - part.start for part in box)
+        values = np.broadcast_to(np.asarray(values), shape)
+        for piece in wire.pieces(box, self._bytes_per_plane(shape)):
+            start = box[0].start
+            part = values[piece[0].start - start : piece[0].stop - start]
+            self._exchange(wire.WRITE, piece, part.astype(self._dtype, copy=False))
+
+    def _bytes_per_plane(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape[1:]) * self._dtype.itemsize
+
+    def _exchange(self, kind: str, box: tuple[slice, ...], values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        number = next(_numbers)
+        _expected[number] = exchange = _Exchange(self._task, values)
+        bounds = [[part.start, part.stop] for part in box]
+        self._task.update(info={"kind": kind, "number": number, "array": self._name, "box": bounds})
+        return exchange.done.result()
+
+
+def deliver(number: int, block: NDArray | None, error: dict[str, str] | None) -> None:
+    """Take the block for an exchange: copy it, or fill it and say so. Called by the other side."""
+    exchange = _expected.pop(number)
+    try:
+        if error is not None:
+            raise wire.error_from_wire(error)
+        read = _copy(exchange, block, number)
+    except BaseException as failure:  # noqa: BLE001 - who waits for the block raises it
+        exchange.done.set_exception(failure)
+    else:
+        exchange.done.set_result(read)
+
+
+def _copy(exchange: _Exchange, block: NDArray | None, number: int) -> npt.NDArray[Any] | None:
+    if block is None:
+        raise ValueError(f"nothing came for exchange {number}")
+    try:
+        if exchange.values is None:
+            return np.array(block.ndarray())
+        block.ndarray()[...] = exchange.values
+    finally:
+        block.shm.close()
+    # Said before the writer goes on, so that no event about this box can overtake it.
+    exchange.task.update(info={"kind": wire.WRITTEN, "number": number})
+    return None
+
+
+# TensorFlow is not asked for two things at a time.
+_one_at_a_time = threading.Lock()
+
+
+def run(task: Task, job: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Do a job, and return its result, its error, or that it was stopped. Called by the other side.
+
+    Parameters
+    ----------
+    task
+        Takes the events, and says whether to stop.
+    job
+        The job as JSON.
+    arrays
+        Shape and number type of every array by name.
+    """
+    there = {name: RemoteArray(task, name, tuple(shape), dtype) for name, (shape, dtype) in arrays.items()}
+    with _one_at_a_time:
+        try:
+            events = perform(_JOB.validate_json(job), there)
+            while not task.cancel_requested:
+                task.update(info=wire.event_to_wire(next(events)))
+            events.close()
+        except StopIteration as stop:
+            return {"result": _RESULT.dump_json(stop.value).decode()}
+        except Unet3dError as error:
+            traceback.print_exc()
+            return {"error": wire.error_to_wire(error)}
+        return {"stopped": True}

@@ -1,0 +1,79 @@
+"""The worker process: what it must be before it does any work. Started as ``python -m napari_unet3d.engine.worker``.
+
+It speaks Appose's protocol over the pipe that is its standard output; what libraries print goes to a log file. It
+runs at a lower priority than the window, and never outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TextIO
+
+import psutil
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_NICENESS = 10
+
+
+def main() -> None:
+    """Become a worker: ``worker LOG PARENT_PID``."""
+    log, parent = sys.argv[1], int(sys.argv[2])
+    channel = claim_standard_output(log)
+    lower_priority()
+    threading.Thread(target=end_with, args=(parent,), name="unet3d-watch", daemon=True).start()
+    # Before standard input is read by another thread: on Windows the import hangs afterwards (Appose issue 23).
+    import numpy  # noqa: F401
+    from appose import python_worker
+
+    lock = threading.Lock()
+
+    def print_line(line: str, flush: bool = True) -> None:
+        # The built-in writes text and newline apart; two threads would mix their lines.
+        with lock:
+            channel.write(line + "\n")
+            channel.flush()
+
+    # Appose prints its messages; nothing else may reach the pipe.
+    python_worker.print = print_line
+    python_worker.main()
+
+
+def claim_standard_output(log: str) -> TextIO:
+    """Return the pipe that was standard output, and send both standard streams to a log file from now on.
+
+    Descriptors and not only Python's streams: TensorFlow prints from C++.
+    """
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    with open(log, "a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return channel
+
+
+def lower_priority() -> None:
+    """Give way to the window."""
+    process = psutil.Process()
+    try:
+        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else _NICENESS)
+    except psutil.Error as error:
+        print(f"The priority stays as it is: {error}", file=sys.stderr)  # noqa: T201
+
+
+def end_with(parent: int) -> None:
+    """Wait until the parent has ended, in whatever way, and end this process."""
+    try:
+        process = psutil.Process(parent)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    except psutil.Error:
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

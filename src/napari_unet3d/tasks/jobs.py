@@ -1,0 +1,155 @@
+"""Work as a value: what is to be done, small enough to cross into another process, and the doing of it.
+
+The arrays that a job reads and writes do not belong to it; they are passed by name, and may be NumPy arrays or lie
+somewhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.coverage import DoneTiles
+from napari_unet3d.core.geometry import Shape
+from napari_unet3d.core.postprocess import Writable
+from napari_unet3d.core.tiling import Readable
+from napari_unet3d.network.devices import Device
+from napari_unet3d.tasks.events import Event
+from napari_unet3d.tasks.files import remember_run
+from napari_unet3d.tasks.predict import predict
+from napari_unet3d.tasks.specs import PredictSpec, Spec
+from napari_unet3d.volumes import read_volume
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.model import Model
+
+IMAGE, RESULT, SCRATCH = "image", "result", "scratch"
+
+
+class OnDisk(Spec):
+    """A volume that whoever does the job reads by itself; see `read_volume`."""
+
+    path: str
+    axes: str | None = None
+    dataset: str | None = None
+
+
+class SegmentJob(Spec):
+    """Segment a volume.
+
+    Reads the array `image`, unless `image` says where it lies on disk; writes `result` and, if it is there,
+    `scratch`, as `predict` describes them.
+
+    Attributes
+    ----------
+    model
+        The model folder.
+    spec
+        The choices for the run.
+    image
+        Where the volume lies; None takes the array.
+    focus
+        What is looked at, in voxels of the volume.
+    done
+        What an earlier, stopped run has left in the arrays.
+    """
+
+    kind: Literal["segment"] = "segment"
+    model: Path
+    spec: PredictSpec = PredictSpec()
+    image: OnDisk | None = None
+    focus: Box | None = None
+    done: tuple[DoneTiles, ...] = ()
+
+
+class WarmJob(Spec):
+    """Import TensorFlow and say which devices there are, so that the first click need not wait for it.
+
+    Attributes
+    ----------
+    model
+        A model folder to load as well.
+    """
+
+    kind: Literal["warm"] = "warm"
+    model: Path | None = None
+
+
+class SegmentResult(Spec):
+    """What a segmentation took; see `PredictResult`."""
+
+    kind: Literal["segment"] = "segment"
+    input_shape: Shape
+    seconds: float
+    flops_per_second: float
+
+
+class WarmResult(Spec):
+    """What is here: the first device is the one that `auto` means."""
+
+    kind: Literal["warm"] = "warm"
+    devices: tuple[Device, ...]
+
+
+Job = Annotated[SegmentJob | WarmJob, Field(discriminator="kind")]
+JobResult = Annotated[SegmentResult | WarmResult, Field(discriminator="kind")]
+
+
+def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, JobResult]:
+    """Do a job; a generator of events, each a safe point to stop.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    arrays
+        What it reads and writes, by name.
+
+    Raises
+    ------
+    Unet3dError
+        As `predict`, `load_model` and `read_volume`.
+    """
+    if isinstance(job, WarmJob):
+        return _warm(job)
+    model = cached_model(job.model)
+    volume: Readable = arrays[IMAGE] if job.image is None else read_volume(**job.image.model_dump()).data
+    result = yield from predict(
+        volume, model, job.spec, arrays[RESULT], scratch=arrays.get(SCRATCH), focus=job.focus, done=job.done
+    )
+    remember_run(result, model, job.spec)
+    return SegmentResult(
+        input_shape=result.plan.input_shape, seconds=result.seconds, flops_per_second=result.flops_per_second
+    )
+
+
+def _warm(job: WarmJob) -> WarmResult:
+    from napari_unet3d.network.devices import list_devices
+    from napari_unet3d.network.runtime import load_tensorflow
+
+    load_tensorflow()
+    if job.model is not None:
+        cached_model(job.model)
+    return WarmResult(devices=tuple(list_devices()))
+
+
+def cached_model(path: Path) -> Model:
+    """Return a model, from memory if it is the one that was used last and its folder has not changed."""
+    from napari_unet3d.network.store import CARD_FILE
+
+    card = path / CARD_FILE
+    changed = card.stat().st_mtime_ns if card.is_file() else 0
+    return _load(path, changed)
+
+
+# One: a model keeps what TensorFlow has compiled for it, and that is large.
+@lru_cache(maxsize=1)
+def _load(path: Path, changed: int) -> Model:
+    from napari_unet3d.network.store import load_model
+
+    return load_model(path)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from napari_unet3d.engine import LocalEngine
+from napari_unet3d.network.store import save_model
+from tests.models import random_model
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    return save_model(random_model(blocks=1, filters=2), tmp_path_factory.mktemp("models") / "random.unet3d")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Iterator[LocalEngine]:
+    """Return an engine whose worker is shared by the tests of a module: importing TensorFlow takes a while."""
+    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "worker.log")
+    yield engine
+    engine.end()
