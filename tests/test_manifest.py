@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,84 @@ def test_the_sample_opens_as_an_image_and_its_labels(manifest):
 
 def test_every_command_is_named_after_the_plugin(manifest):
     assert all(command.id.startswith("napari-unet3d.") for command in manifest.contributions.commands)
+
+
+def test_everything_that_is_contributed_names_a_command_that_is_declared(manifest):
+    contributions = manifest.contributions
+    declared = {command.id for command in contributions.commands}
+    contributed = [*contributions.readers, *contributions.writers, *contributions.widgets, *contributions.sample_data]
+    contributed += [item for items in contributions.menus.values() for item in items]
+    assert {item.command for item in contributed} == declared
+
+
+def test_the_commands_open_the_widget_of_the_manifest(manifest):
+    from napari_unet3d.widgets import commands
+
+    (widget,) = manifest.contributions.widgets
+    assert (manifest.name, widget.display_name) == (commands.PLUGIN, commands.WIDGET)
+    (command,) = [command for command in manifest.contributions.commands if command.id == widget.command]
+    assert command.python_name == "napari_unet3d.widgets.workbench:Workbench"
+
+
+@pytest.mark.parametrize(
+    ("menu", "command"),
+    [
+        ("napari/layers/data", "open_data"),
+        ("napari/layers/segment", "open_segment"),
+        ("napari/layers/annotate", "annotate"),
+    ],
+)
+def test_each_menu_is_one_that_napari_opens_to_plugins(manifest, menu, command):
+    from napari._app_model.constants._menus import MenuId
+
+    assert menu in [str(name) for name in MenuId.contributables()]
+    assert [item.command for item in manifest.contributions.menus[menu]] == [f"napari-unet3d.{command}"]
+
+
+def test_the_readers_and_writers_answer_for_their_files(manifest):
+    plugins = npe2.PluginManager()
+    plugins.register(manifest)
+    for name in ("a.h5", "b.HDF5", "c.unet3d", str(ROOT / "tests")):
+        (reader,) = plugins.iter_compatible_readers(name)
+        assert reader.command == "napari-unet3d.get_reader"
+    assert not list(plugins.iter_compatible_readers("a.tif"))
+    for kind in ("image", "labels"):
+        for name in ("a.tif", "a.ome.tif", "a.zarr"):
+            assert plugins.get_writer(name, [kind])[0].command == f"napari-unet3d.write_{kind}"
+        assert plugins.get_writer("a.png", [kind])[0] is None
+        assert plugins.get_writer("a.tif", [kind, kind])[0] is None
+
+
+def test_the_preferences_are_explained_and_their_defaults_are_those_of_the_program(manifest):
+    from napari_unet3d.widgets.preferences import Preferences
+
+    (category,) = manifest.contributions.configurations.values()
+    assert list(manifest.contributions.configurations) == ["workbench"]
+    properties = category.properties
+    assert list(properties) == ["models_folder", "memory_gib", "warm_start", "idle_minutes"]
+    for choice in properties.values():
+        assert choice.title
+        assert choice.description.endswith(".")
+        # A number without limits stops at 99.99 in napari's Preferences.
+        assert choice.type != "number" or choice.maximum > choice.minimum
+    defaults = Preferences(models_folder=Path())
+    assert properties["models_folder"].default == ""
+    assert properties["memory_gib"].default == 0
+    assert defaults.memory_bytes is None
+    assert properties["warm_start"].default == defaults.warm_start
+    assert 60 * properties["idle_minutes"].default == defaults.idle_seconds
+
+
+def test_importing_all_that_the_manifest_names_imports_no_tensorflow(manifest):
+    modules = sorted({command.python_name.partition(":")[0] for command in manifest.contributions.commands})
+    code = (
+        f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'keras', 'tensorflow'}))"
+    )
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_wheel_holds_the_manifest_and_every_file_of_the_package(tmp_path):

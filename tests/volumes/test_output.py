@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import tracemalloc
 from itertools import product
 
@@ -414,3 +415,25 @@ def test_a_folder_that_is_moved_away_in_mid_run_is_noticed(tmp_path):
         output[128:130, 0:8, 0:8] = np.ones((2, 8, 8), np.uint8)
         with pytest.raises(OutputError, match=r"no longer there|still there"):
             output.commit()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".zarr"])
+def test_what_one_thread_writes_another_may_read_meanwhile(tmp_path, suffix):
+    """As a window does that shows a result while it grows."""
+    values = np.random.default_rng(0).integers(0, 255, (24, 61, 67), np.uint8)
+    path = tmp_path / f"shared{suffix}"
+    with create_output(path, values.shape, "uint8", voxel_size=(1, 1, 1), unit="um") as output:
+        has_ended = threading.Event()
+
+        def look():
+            while not has_ended.is_set():
+                output[3:9, 5:60, 2:50]
+
+        reader = threading.Thread(target=look)
+        reader.start()
+        for z in range(0, 24, 4):
+            for x in range(0, 67, 16):
+                output[z : z + 4, 0:61, x : x + 16] = values[z : z + 4, :, x : x + 16]
+        has_ended.set()
+        reader.join()
+        np.testing.assert_array_equal(output[0:24, 0:61, 0:67], values)

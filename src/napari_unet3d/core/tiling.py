@@ -259,7 +259,7 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
             smallest = " x ".join(str(s[0]) for s in sizes)
             raise MemoryBudgetError(
                 f"{memory / 2**20:,.0f} MiB of memory is too little: the smallest tile of this network, {smallest} "
-                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB. Allow that much (--memory), or free some."
+                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB. Allow that much, or free some."
             )
         cost = np.where(needed <= memory, cost, np.inf)
     # Of plans that cost the same, the one with the smallest tiles.

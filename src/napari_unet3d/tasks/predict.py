@@ -250,7 +250,7 @@ class _Run:
             n_bad = _count_false(finite, tile.read, inside)
             raise VolumeError(
                 f"The volume holds NaN, infinity or numbers beyond float32: {n_bad:,} voxels in {inside} (z, y, x) "
-                "alone. Mend them, or have them read as background (--nonfinite background)."
+                "alone. Mend them, or have them read as background (nonfinite: background)."
             )
         scaled[~finite] = 0
         self.n_nonfinite += _count_false(finite, tile.read, tile.write)

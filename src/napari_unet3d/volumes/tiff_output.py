@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class TiffOutput(Output):
     _descriptor: int | None = None
 
     def _begin(self, path: Path) -> None:
+        # A window shows what another thread writes, and the position in the file is one for both.
+        self._seeking = Lock()
         # Exclusively: a link that somebody laid under this name is not followed.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         is_ome = self._spec.target.name.lower().endswith((".ome.tif", ".ome.tiff"))
@@ -95,15 +98,17 @@ class TiffOutput(Output):
         stored = np.ascontiguousarray(ordered, self.dtype.newbyteorder("<"))
         rows = stored.reshape(-1, stored.shape[-1] * self._rows_at_once(box))
         for offset, row in zip(self._offsets(box), rows, strict=True):
-            _write_at(self._open_file(), offset, row.data.cast("B"))
+            with self._seeking:
+                _write_at(self._open_file(), offset, row.data.cast("B"))
 
     def _read(self, box: Box) -> npt.NDArray[Any]:
         z, y, x, *c = box_shape(box)
         stored = np.empty((z, *c, y, x), self.dtype.newbyteorder("<"))
         rows = stored.reshape(-1, x * self._rows_at_once(box))
         for offset, row in zip(self._offsets(box), rows, strict=True):
-            os.lseek(self._open_file(), offset, os.SEEK_SET)
-            row[:] = np.frombuffer(os.read(self._open_file(), row.nbytes), stored.dtype)
+            with self._seeking:
+                os.lseek(self._open_file(), offset, os.SEEK_SET)
+                row[:] = np.frombuffer(os.read(self._open_file(), row.nbytes), stored.dtype)
         return (stored if not c else np.moveaxis(stored, 1, 3)).astype(self.dtype)
 
     def _rows_at_once(self, box: Box) -> int:

@@ -1,0 +1,276 @@
+"""The tab Data: what was loaded, how large its voxels are, what looks wrong, and what its labels mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit, PushButton
+
+from napari_unet3d.errors import Unet3dError, VolumeError
+from napari_unet3d.volumes import Volume, is_sample, read_sample, read_volume
+from napari_unet3d.widgets import panel
+from napari_unet3d.widgets.colours import annotation_colormap, annotation_features
+from napari_unet3d.widgets.label_meanings import LabelMeanings
+from napari_unet3d.widgets.layers import LayerVolume, add_volume, loaded
+from napari_unet3d.widgets.notices import notify, notify_error
+from napari_unet3d.widgets.readers import agreed
+from napari_unet3d.widgets.session import Session
+from napari_unet3d.widgets.survey import Findings, survey_image
+from napari_unet3d.widgets.tile_boxes import is_tile
+
+_UNITS = ("um", "nm", "mm", "pixel")
+ANNOTATION = "napari-unet3d annotation"
+
+
+class DataPanel(Container):
+    """Shows the chosen image, and edits its voxel size and what the labels mean.
+
+    Parameters
+    ----------
+    session
+        What the panels of this window share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._build()
+        super().__init__(widgets=self._rows, labels=True)
+        self.margins = (6, 6, 6, 6)
+        self.native.layout().addStretch()
+        self._survey, self._reading = panel.Aside(self.native), panel.Aside(self.native)
+        self._later = panel.Later(self._measure, 200, self.native)
+        self._connect()
+
+    def _build(self) -> None:
+        session = self._session
+        self.image = panel.LayerChoice(
+            session.viewer,
+            lambda layer: layer._type_string == "image",
+            tooltip="The image layer to work on. Any plugin may have opened it.",
+        )
+        self.open = PushButton(text="Open file...", tooltip="A TIFF or an HDF5 file; its voxel size is read as well.")
+        self.open_folder = PushButton(
+            text="Open folder...", tooltip="A folder of slices, a sample with image/ and mask/, or a Zarr."
+        )
+        self._facts = panel.text()
+        self.voxel_size = [
+            FloatSpinBox(value=1, min=1e-9, max=1e9, step=0.01, tooltip=f"Size of a voxel along {axis}.")
+            for axis in "zyx"
+        ]
+        for box in self.voxel_size:
+            # A voxel may be 0.1 um or 162.5 nm: what matters are significant digits.
+            box.native.setDecimals(6)
+            box.native.setMinimumWidth(60)
+        self.unit = ComboBox(choices=_UNITS, value="pixel", tooltip="The unit of the voxel size.")
+        self._range = panel.text(tone="quiet")
+        self._notes = panel.text(tone="warning")
+        self.labels_layer = panel.LayerChoice(
+            session.viewer,
+            lambda layer: layer._type_string == "labels" and not is_tile(layer),
+            tooltip="The annotation or the mask that belongs to the image.",
+        )
+        self.class_names = LineEdit(
+            value="background, object",
+            tooltip="The classes, background first, separated by commas. Paint 1 for background, 2, 3, .. for others.",
+        )
+        self.annotate = PushButton(
+            text="New annotation", tooltip="A layer to paint in, in the same place and size as the image, brush ready."
+        )
+        self.meanings = LabelMeanings(session, self._names)
+        self._rows = [
+            panel.row(self.image, label="Image"),
+            panel.row(self.open, self.open_folder, label=""),
+            self._facts,
+            panel.row(*self.voxel_size, self.unit, label="voxel z, y, x"),
+            self._range,
+            self._notes,
+            panel.row(self.labels_layer, self.annotate, label="Labels"),
+            panel.row(self.class_names, label="classes"),
+            self.meanings,
+        ]
+
+    def _connect(self) -> None:
+        session = self._session
+        self.image.changed.connect(lambda layer: setattr(session, "image", layer))
+        self.labels_layer.changed.connect(lambda layer: setattr(session, "labels", layer))
+        panel.listen(self, session.image_changed, self._on_image)
+        panel.listen(self, session.labels_changed, self._on_labels)
+        self.open.changed.connect(lambda: self._on_open(folder=False))
+        self.open_folder.changed.connect(lambda: self._on_open(folder=True))
+        for widget in (*self.voxel_size, self.unit):
+            widget.changed.connect(lambda: self._write_voxel_size())
+        self.class_names.changed.connect(lambda: self.meanings.update_names())
+        self.annotate.changed.connect(lambda: self.new_annotation())
+        session.image = self.image.value
+        session.labels = self.labels_layer.value
+        self._on_image()
+        self._on_labels()
+
+    def _names(self) -> tuple[str, ...]:
+        names = [name.strip() for name in self.class_names.value.split(",") if name.strip()]
+        return tuple([*names, "background", "object"][: max(2, len(names))])
+
+    def _chosen(self) -> LayerVolume:
+        return self._session.volume()
+
+    def _on_image(self) -> None:
+        image = self._session.image
+        if self.image.value is not image:
+            self.image.value = image
+        try:
+            chosen = self._chosen()
+        except VolumeError as error:
+            self._show_nothing(str(error))
+            return
+        volume = chosen.volume
+        panel.say(self._facts, _facts(chosen))
+        with self._quiet():
+            for widget, size in zip(self.voxel_size, volume.voxel_size, strict=True):
+                widget.value = size
+            self.unit.value = volume.unit
+        for widget in (*self.voxel_size, self.unit, self.annotate):
+            widget.enabled = True
+        panel.say(self._notes, "\n".join(volume.notes))
+        panel.say(self._range, "values are being looked at ..")
+        self._later()
+
+    def _show_nothing(self, reason: str) -> None:
+        panel.say(self._facts, reason)
+        for label in (self._range, self._notes):
+            panel.say(label, "")
+        for widget in (*self.voxel_size, self.unit, self.annotate):
+            widget.enabled = False
+
+    def _quiet(self) -> Any:
+        from contextlib import ExitStack
+
+        stack = ExitStack()
+        for widget in (*self.voxel_size, self.unit):
+            stack.enter_context(widget.changed.blocked())
+        return stack
+
+    def _measure(self) -> None:
+        """Look at the intensities in a thread."""
+        try:
+            volume = self._chosen().volume
+        except VolumeError:
+            return
+
+        def show(findings: Findings) -> None:
+            panel.say(self._range, findings.line)
+            panel.say(self._notes, "\n".join((*volume.notes, *findings.warnings)))
+
+        self._survey(survey_image, volume, take=show)
+
+    def _write_voxel_size(self) -> None:
+        """Give the layer the voxel size that was typed: its scale and its units."""
+        image = self._session.image
+        try:
+            chosen = self._chosen()
+        except VolumeError:
+            return
+        scale, units = list(image.scale), list(image.units)
+        for axis, widget, factor in zip(chosen.spatial_axes, self.voxel_size, chosen.factors, strict=True):
+            scale[axis] = widget.value / factor
+            units[axis] = self.unit.value
+        image.scale = scale
+        image.units = units
+        self._session.image_changed.emit()
+
+    def _on_open(self, *, folder: bool) -> None:
+        from qtpy.QtWidgets import QFileDialog
+
+        if folder:
+            path = QFileDialog.getExistingDirectory(self.native, "A folder of slices, a sample, or a Zarr")
+        else:
+            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5);;All files (*)"
+            path, _ = QFileDialog.getOpenFileName(self.native, "A volume", "", kinds)
+        if path:
+            self.open_path(path)
+
+    def open_path(self, path: str) -> None:
+        """Open a volume, or a sample with its mask, as layers; read in a thread."""
+        if Path(path).suffix.lower() in (".h5", ".hdf5"):
+            # It may hold several arrays: the reader asks which.
+            self._session.viewer.open(path, plugin="napari-unet3d")
+            return
+        panel.say(self._facts, f"Reading {Path(path).name} ..")
+        self._reading(_read, path, take=self._on_read)
+
+    def _on_read(self, read: tuple[list[tuple[Volume, str]], Unet3dError | None]) -> None:
+        found, failure = read
+        if failure is not None:
+            notify_error(failure)
+            self._on_image()
+        for volume, kind in found:
+            try:
+                layer = add_volume(self._session.viewer, volume, kind=kind)
+            except Unet3dError as error:
+                notify_error(error)
+                continue
+            for note in volume.notes:
+                notify(note)
+            if kind == "labels":
+                self._session.labels = layer
+            else:
+                self._session.image = layer
+
+    def _on_labels(self) -> None:
+        layer = self._session.labels
+        if self.labels_layer.value is not layer:
+            self.labels_layer.value = layer
+        self.meanings.update_layer()
+
+    def new_annotation(self) -> None:
+        """Add a layer to paint in: where the image lies, with a colour for each class, and the brush in hand."""
+        try:
+            chosen = self._chosen()
+        except VolumeError as error:
+            notify_error(error)
+            return
+        names, viewer = self._names(), self._session.viewer
+        layer = viewer.add_labels(
+            np.zeros(chosen.shape, np.uint8),
+            name=f"{chosen.volume.name}, annotation",
+            colormap=annotation_colormap(names),
+            features=annotation_features(names),
+            metadata={ANNOTATION: list(names)},
+            **chosen.space.keywords,
+        )
+        # The first object: what most people paint first.
+        layer.selected_label = 2
+        layer.brush_size = max(3, min(chosen.shape[1:]) // 40)
+        layer.mode = "paint"
+        viewer.layers.selection.active = layer
+        self._session.labels = layer
+
+
+def _read(path: str) -> tuple[list[tuple[Volume, str]], Unet3dError | None]:
+    """Return what lies at a path, or why it cannot be read: an error that a thread raises is shown with its trace."""
+    try:
+        if is_sample(path):
+            image, mask = agreed(*read_sample(path))
+            return [(loaded(image), "image"), (loaded(mask), "labels")], None
+        return [(loaded(read_volume(path)), "image")], None
+    except Unet3dError as error:
+        return [], error
+
+
+def _facts(chosen: LayerVolume) -> str:
+    volume, layer = chosen.volume, chosen.layer
+    data = layer.data[chosen.level] if getattr(layer, "multiscale", False) else layer.data
+    where = "in memory" if isinstance(data, np.ndarray) else "read when needed"
+    channels = "" if volume.n_channels == 1 else f", {volume.n_channels} channels"
+    lines = [
+        f"{panel.times(volume.shape)} voxels (z, y, x){channels}",
+        f"{volume.dtype}, {panel.amount(volume.nbytes)}, {where}",
+    ]
+    if chosen.position is not None and chosen.extra_axis is not None:
+        name = str(layer.axis_labels[chosen.extra_axis]).lstrip("-")
+        what = f"axis {chosen.extra_axis}" if name.isdigit() else f"axis {name}"
+        lines.append(f"position {chosen.position} of {layer.data.shape[chosen.extra_axis]} along {what}, as shown")
+    if getattr(layer, "multiscale", False):
+        lines.append(f"level {chosen.level} of {len(layer.data)}; another one can be chosen in Segment, under More")
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""Notices of napari: one sentence, and behind "Details" what is known."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from napari_unet3d.errors import EngineError, Unet3dError
+
+_log = logging.getLogger("napari_unet3d")
+
+
+def notify_error(error: Unet3dError) -> None:
+    """Show an error that a user can act on."""
+    details = error.details if isinstance(error, EngineError) else ""
+    _dispatch(str(error), "error", details)
+
+
+def notify(sentence: str) -> None:
+    """Show something the user should know; the work goes on."""
+    _dispatch(sentence, "warning", "")
+
+
+def _dispatch(sentence: str, severity: str, details: str) -> None:
+    from napari.utils.notifications import Notification, notification_manager
+
+    _log.warning("%s %s", sentence, details)
+    actions = (("Details", lambda *_: show_details(sentence, details)),) if details else ()
+    notification_manager.dispatch(Notification(sentence, severity, actions))
+
+
+def show_details(sentence: str, details: str) -> Any:
+    """Open a window with a text that can be copied, and return it."""
+    from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QPlainTextEdit, QVBoxLayout
+
+    dialog = QDialog()
+    dialog.setWindowTitle("3D U-Net, details")
+    dialog.resize(700, 400)
+    layout = QVBoxLayout(dialog)
+    label = QLabel(sentence)
+    label.setWordWrap(True)
+    text = QPlainTextEdit(details)
+    text.setReadOnly(True)
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+    buttons.rejected.connect(dialog.reject)
+    for widget in (label, text, buttons):
+        layout.addWidget(widget)
+    dialog.show()
+    return dialog

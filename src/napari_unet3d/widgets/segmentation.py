@@ -1,0 +1,401 @@
+"""A run of the window: a layer that fills while the worker computes, which can be stopped and go on.
+
+It belongs to the window and not to a panel: the dock widget may be closed meanwhile. The layer is held itself, so that
+renaming, selecting or moving it changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.coverage import DoneTiles
+from napari_unet3d.errors import OutputError, Unet3dError
+from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
+from napari_unet3d.tasks.jobs import IMAGE, RESULT, SCRATCH, SegmentJob
+from napari_unet3d.tasks.specs import PredictSpec
+from napari_unet3d.volumes import Output, create_output, read_volume
+from napari_unet3d.volumes.arrays import LazyArray
+from napari_unet3d.widgets.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers import LayerVolume
+from napari_unet3d.widgets.view import refresh_boxes
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_unet3d.engine import LocalEngine, Run
+    from napari_unet3d.network.model import ModelCard
+
+# At most ten redraws a second, however many tiles are done.
+SECONDS_BETWEEN_NEWS = 0.1
+
+State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user wants segmented, and how.
+
+    Attributes
+    ----------
+    model
+        The model folder.
+    card
+        What is known of it.
+    spec
+        The choices for the run.
+    shown_class
+        With probabilities, the class whose probability becomes the layer.
+    path
+        Where the result is written, `.zarr` or `.tif`; None keeps it in memory.
+    """
+
+    model: Path
+    card: ModelCard
+    spec: PredictSpec
+    shown_class: int = 1
+    path: Path | None = None
+
+
+@dataclass
+class _News:
+    """What has happened since the window was told last."""
+
+    events: list[Event] = field(default_factory=list)
+    end: State | None = None
+    error: Unet3dError | None = None
+
+
+class Segmentation:
+    """A segmentation of one volume, shown in a layer of its own.
+
+    Parameters
+    ----------
+    viewer
+        Where the layer goes.
+    engine
+        Where it is computed.
+    chosen
+        The volume.
+    choices
+        How.
+    focus
+        What is looked at, in voxels of the volume.
+
+    Attributes
+    ----------
+    state
+        How far it is.
+    layer
+        What fills.
+    n_done, n_tiles
+        Tiles of the present plan.
+    seconds_left
+        An estimate, or None.
+    phase
+        What is done at the moment, `segmenting` or `cleaning up`.
+    error
+        Why it failed.
+    notes
+        What the user should know.
+    """
+
+    changed = Signal()
+    noted = Signal(str)
+
+    def __init__(
+        self, viewer: ViewerModel, engine: LocalEngine, chosen: LayerVolume, choices: Choices, focus: Box | None = None
+    ) -> None:
+        self.viewer, self.engine, self.chosen, self.choices = viewer, engine, chosen, choices
+        self.state: State = "queued"
+        self.n_done = self.n_tiles = 0
+        self.seconds_left: float | None = None
+        self.phase = "segmenting"
+        self.error: Unet3dError | None = None
+        self.notes: list[str] = []
+        self._focus = focus
+        self._done: list[tuple[tuple[int, int, int], list[Box]]] = []
+        self._run: Run | None = None
+        self._worker: Any = None
+        self._is_closed = False
+        self._output: Output | None = None
+        self.result = self._make_result()
+        self._scratch = np.zeros(self.region.shape, np.uint8) if choices.spec.cleanup is not None else None
+        self.layer = self._add_layer()
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def region(self) -> Box:
+        """Return what is segmented, in voxels of the volume."""
+        return self.choices.spec.region or Box.whole(self.chosen.shape)
+
+    @property
+    def share(self) -> float:
+        """Return which share of the region is written, in [0, 1]."""
+        written = sum(box.n_voxels for _, boxes in self._done for box in boxes)
+        # Tiles of a later, smaller plan may have written some voxels once more.
+        return min(1.0, written / self.region.n_voxels)
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether it computes or waits for its turn."""
+        return self.state in ("queued", "running", "stopping")
+
+    @property
+    def n_before(self) -> int:
+        """Return how many jobs the worker has before this one."""
+        queue = self.engine.queue
+        return queue.index(self._run) + 1 if self._run in queue else 0
+
+    def start(self, focus: Box | None = None) -> None:
+        """Begin, or go on after a stop or a failure; returns at once.
+
+        Parameters
+        ----------
+        focus
+            What is looked at now, in voxels of the volume; None keeps what was said before.
+        """
+        from napari.qt.threading import create_worker
+
+        if self.is_active and self._run is not None:
+            return
+        self._focus = focus or self._focus
+        self.state, self.error, self.seconds_left = "queued", None, None
+        done = tuple(DoneTiles(shape, tuple(boxes)) for shape, boxes in self._done)
+        job = SegmentJob(
+            model=self.choices.model,
+            spec=self.choices.spec,
+            image=self.chosen.on_disk,
+            focus=self._focus,
+            done=done,
+        )
+        arrays: dict[str, Any] = {RESULT: self.result}
+        if job.image is None:
+            arrays[IMAGE] = self.chosen.volume.data
+        if self._scratch is not None:
+            arrays[SCRATCH] = self._scratch
+        self._run = self.engine.submit(job, arrays)
+        self._worker = create_worker(
+            self._follow,
+            self._run,
+            _progress={"desc": f"3D U-Net: {self.layer.name}"},
+            _connect={"yielded": self._on_news},
+        )
+        # napari's task manager can stop it too.
+        self._worker.aborted.connect(self._on_aborted)
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop after the tile that is being computed; what is done stays."""
+        if self.state in ("queued", "running") and self._run is not None:
+            self.state = "stopping"
+            self._run.cancel()
+            self.changed.emit()
+
+    def stop_now(self) -> None:
+        """Stop at once by ending the worker; the tile that is being computed is lost."""
+        if self.is_active:
+            self.state = "stopping"
+            self.engine.end()
+            self.changed.emit()
+
+    def close(self) -> None:
+        """Stop for good, as the window is closed: nothing is shown any more."""
+        self._is_closed = True
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        if self._run is not None:
+            self._run.cancel()
+        if self._worker is not None:
+            self._worker.quit()
+        if self._output is not None:
+            self._output.discard()
+
+    def _make_result(self) -> Any:
+        """Return what takes the result: an array, or a file that is being written."""
+        spec, path = self.choices.spec, self.choices.path
+        is_image = spec.output == "probabilities"
+        if path is None:
+            array: npt.NDArray[Any] = np.zeros(self.region.shape, spec.dtype)
+            return _OneClass(array, self.choices) if is_image else array
+        volume = self.chosen.volume
+        start = [first for first, _ in self.region]
+        self._output = create_output(
+            path,
+            self.region.shape,
+            spec.dtype,
+            voxel_size=volume.voxel_size,
+            unit=volume.unit,
+            translate=[float(n) for n in self.chosen.space.moved(start).translate],
+            kind="image" if is_image else "labels",
+            class_names=() if is_image or self._has_instances else self.choices.card.class_names,
+        )
+        return _OneClass(self._output, self.choices) if is_image else self._output
+
+    @property
+    def _has_instances(self) -> bool:
+        cleanup = self.choices.spec.cleanup
+        return cleanup is not None and cleanup.instances
+
+    def _add_layer(self) -> Image | Labels:
+        card, spec = self.choices.card, self.choices.spec
+        z, y, x = (start for start, _ in self.region)
+        keywords = self.chosen.space.moved((z, y, x)).keywords
+        keywords["metadata"] = {"napari-unet3d": {"model": str(self.choices.model), "spec": spec.model_dump()}}
+        array = self.result.array if isinstance(self.result, _OneClass) else self.result
+        data = _BeingWritten(array) if isinstance(array, Output) else array
+        name = self.chosen.volume.name
+        if spec.output == "probabilities":
+            shown = card.class_names[self.choices.shown_class]
+            return self.viewer.add_image(
+                data,
+                name=f"{name}, probability of {shown}",
+                contrast_limits=(0.0, 1.0),
+                colormap="inferno",
+                blending="additive",
+                **keywords,
+            )
+        if not self._has_instances:
+            keywords["features"] = class_features(card.class_names)
+            keywords["colormap"] = class_colormap(card.class_names)
+        return self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
+
+    def _follow(self, run: Run) -> Iterator[_News]:
+        """Wait for news and pass them on, at most ten times a second; in a thread of its own.
+
+        Nothing may be raised here: superqt takes a RuntimeError for a deleted worker and emits neither `errored` nor
+        `finished`, and the panel would stay disabled.
+        """
+        news = _News()
+        told = -SECONDS_BETWEEN_NEWS
+        try:
+            while (events := run.take(SECONDS_BETWEEN_NEWS)) is not None:
+                news.events += events
+                if news.events:
+                    # A thread may sleep; what comes meanwhile is told together.
+                    time.sleep(max(0.0, told + SECONDS_BETWEEN_NEWS - time.monotonic()))
+                    yield news
+                    news, told = _News(), time.monotonic()
+            if run.state == "done" and self._output is not None:
+                self._output.commit()
+            news.end = "done" if run.state == "done" else "stopped"
+        except Unet3dError as error:
+            news.end, news.error = "failed", error
+        yield news
+
+    def _on_aborted(self) -> None:
+        from napari.qt.threading import create_worker
+
+        if self._run is not None and not self._is_closed:
+            self.cancel()
+            self._worker = create_worker(self._follow, self._run, _connect={"yielded": self._on_news})
+
+    def _on_news(self, news: _News) -> None:
+        if self._is_closed:
+            return
+        boxes = []
+        for event in news.events:
+            match event:
+                case Started():
+                    self.state = "running" if self.state == "queued" else self.state
+                    self.n_done, self.n_tiles = 0, event.total
+                    self._done.append((event.input_shape, []))
+                case TileDone():
+                    self.n_done, self.seconds_left = event.done, event.seconds_left
+                    self._done[-1][1].append(event.box)
+                    boxes.append(event.box)
+                case Progress():
+                    self.phase, self.n_done, self.n_tiles = event.what, event.done, event.total
+                    self.seconds_left = None
+                case Note():
+                    self.notes.append(event.text)
+                    self.noted.emit(event.text)
+        if boxes:
+            refresh_boxes(self.layer, boxes)
+        self._show_progress()
+        if news.end is not None:
+            self._end(news.end, news.error)
+        self.changed.emit()
+
+    def _show_progress(self) -> None:
+        bar = getattr(self._worker, "pbar", None)
+        if bar is None or not self.n_tiles:
+            return
+        if bar.total != self.n_tiles:
+            bar.reset(self.n_tiles)
+        bar.update(self.n_done - bar.n)
+
+    def _end(self, state: State, error: Unet3dError | None) -> None:
+        self.state, self.error, self.seconds_left = state, error, None
+        if state == "done":
+            if self._output is not None and self.choices.path is not None:
+                self.layer.data = read_volume(self.choices.path).data
+                self._output = None
+            # Clean-up has written everywhere, and thumbnails were left out until now.
+            self.layer.refresh()
+            self._scratch = None
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.layer and self.is_active:
+            self.notes.append("The layer that was being filled is gone, so the run was stopped.")
+            self.noted.emit(self.notes[-1])
+            self.cancel()
+        elif event.value is self.chosen.layer and self.is_active:
+            self.notes.append(f"'{event.value.name}' is gone; the run goes on with what it had.")
+            self.noted.emit(self.notes[-1])
+
+
+class _OneClass:
+    """Takes the probabilities of all classes, and keeps those of one."""
+
+    def __init__(self, array: Any, choices: Choices) -> None:
+        self.array = array
+        self._class = choices.shown_class
+        self.shape = (*array.shape, choices.card.network.classes)
+        self.dtype = array.dtype
+
+    def __setitem__(self, box: tuple[slice, ...], values: npt.NDArray[Any]) -> None:
+        # Boxes are whole along the axis of classes: the worker cuts them along z.
+        self.array[box[:3]] = values[..., self._class]
+
+
+class _BeingWritten(LazyArray):
+    """An output as a layer's data, while it is being written."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(output.shape, output.dtype)
+        self._output = output
+
+    def read(self, box: tuple[slice, ...]) -> npt.NDArray[Any]:
+        return self._output[box]
+
+
+def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -> None:
+    """Raise an OutputError if a result in memory would not leave the computation room.
+
+    Parameters
+    ----------
+    choices
+        What is wanted.
+    shape
+        Shape (z, y, x) of the volume.
+    free_bytes
+        Free memory of this machine.
+    """
+    spec = choices.spec
+    region = spec.region or Box.whole(shape)
+    each = np.dtype(spec.dtype).itemsize + (spec.cleanup is not None)
+    needed = region.n_voxels * each
+    if choices.path is None and needed > free_bytes // 2:
+        raise OutputError(
+            f"The result takes {needed / 2**30:,.1f} GiB of memory, and {free_bytes / 2**30:,.1f} GiB are free. Write "
+            "it to a file (More), or segment a region."
+        )

@@ -1,0 +1,173 @@
+"""The dock widget "3D U-Net": a strip that shows the engine, and below it a tab for each step of the work."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_unet3d.widgets.data import DataPanel
+from napari_unet3d.widgets.notices import notify
+from napari_unet3d.widgets.panel import PANEL_WIDTH, is_alive
+from napari_unet3d.widgets.segment import SegmentPanel
+from napari_unet3d.widgets.session import Session, end_session, session_of
+from napari_unet3d.widgets.sizes import SizesPanel
+from napari_unet3d.widgets.words import amount
+
+_STRIP_MS = 500
+_DOTS = {"off": "#797e87", "starting": "#d58512", "ready": "#2fa84f", "busy": "#1f6fd0"}
+_SAYS = {"off": "not started", "starting": "starting", "ready": "ready", "busy": "computing"}
+
+
+class Workbench(QWidget):
+    """The 3D U-Net workbench in napari.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer. It must have this name: napari does not recognise the annotation, quoted as it is here.
+
+    Attributes
+    ----------
+    data, sizes, segment
+        The panels.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.session = session = session_of(napari_viewer)
+        self.strip = EngineStrip(session, self)
+        self.data, self.sizes, self.segment = DataPanel(session), SizesPanel(session), SegmentPanel(session)
+        self._tabs = QTabWidget()
+        for name, panel in (("Data", self.data), ("Sizes", self.sizes), ("Segment", self.segment)):
+            self._tabs.addTab(_scrolling(panel.native), name)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(2, 2, 2, 2)
+        layout.addWidget(self.strip)
+        layout.addWidget(self._tabs)
+        if session.preferences.problem:
+            notify(session.preferences.problem)
+        if session.preferences.warm_start:
+            # After the widget is on the screen: starting a process takes a moment.
+            QTimer.singleShot(0, session.warm)
+
+    def sizeHint(self) -> QSize:
+        """Return a width that leaves most of a small screen to the image."""
+        return QSize(PANEL_WIDTH, 640)
+
+    def show_tab(self, name: str) -> None:
+        """Bring a tab to the front: "Data", "Sizes" or "Segment"."""
+        for index in range(self._tabs.count()):
+            if self._tabs.tabText(index) == name:
+                self._tabs.setCurrentIndex(index)
+
+    def showEvent(self, event: Any) -> None:
+        """Learn which window this is in, to end with it."""
+        super().showEvent(event)
+        window = self.window()
+        if isinstance(window, QMainWindow):
+            _CloseWatch.install(window, self.session.viewer)
+
+
+class EngineStrip(QWidget):
+    """Says what the worker does, on which device, with how much memory; looks twice a second.
+
+    Parameters
+    ----------
+    session
+        What the panels of this window share.
+    parent
+        The workbench.
+    """
+
+    def __init__(self, session: Session, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._dot, self._text = QLabel("●"), QLabel()
+        self._text.setMinimumWidth(1)
+        self.free = QPushButton("Free memory")
+        self.free.clicked.connect(self._on_free)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.setSpacing(4)
+        layout.addWidget(self._dot)
+        layout.addWidget(self._text, stretch=1)
+        layout.addWidget(self.free)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.update_text)
+        self._timer.start(_STRIP_MS)
+        self.update_text()
+
+    @property
+    def text(self) -> str:
+        """Return what it says."""
+        return self._text.text()
+
+    def update_text(self) -> None:
+        """Look at the engine and say what it does."""
+        session, engine = self._session, self._session.engine
+        session.poll()
+        state = engine.state
+        self._dot.setStyleSheet(f"color: {_DOTS[state]};")
+        waiting = f", {len(engine.queue)} waiting" if engine.queue and state == "busy" else ""
+        parts = [f"{_SAYS[state]}{waiting}"]
+        device = session.device()
+        if device is not None:
+            parts.append(device.label)
+            if (memory := session.memory(device)) is not None:
+                parts.append(f"{amount(memory.free)} free")
+        self._text.setText(session.problem or " | ".join(parts))
+        self._text.setToolTip(
+            f"The worker computes apart from the window. It holds {amount(engine.used_bytes)}; its log is {engine.log}"
+        )
+        is_computing = state in ("busy", "starting")
+        self.free.setEnabled(state == "ready")
+        self.free.setToolTip(
+            "The worker computes; cancel first."
+            if is_computing
+            else "End the worker and give its memory back; the next Start begins a new one."
+        )
+
+    def _on_free(self) -> None:
+        self._session.engine.end()
+        self._session.forget_memory()
+        self.update_text()
+
+
+class _CloseWatch(QObject):
+    """Ends the session of a window when it is closed; the dock widget alone may close without that."""
+
+    def __init__(self, window: QMainWindow, viewer: Any) -> None:
+        super().__init__(window)
+        self.setObjectName(_CloseWatch.__name__)
+        self._viewer = viewer
+        window.installEventFilter(self)
+
+    @classmethod
+    def install(cls, window: QMainWindow, viewer: Any) -> None:
+        """Watch a window, once."""
+        if window.findChild(QObject, cls.__name__) is None:
+            cls(window, viewer)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Look once the window has decided: it may ask, and stay open."""
+        if event.type() == QEvent.Type.Close:
+            # Not a method of this object, which goes with the window.
+            QTimer.singleShot(0, partial(_end_if_closed, watched, self._viewer))
+        return False
+
+
+def _end_if_closed(window: QMainWindow, viewer: Any) -> None:
+    if not (is_alive(window) and window.isVisible()):
+        end_session(viewer)
+
+
+def _scrolling(widget: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
