@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit, PushButton
+from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.volumes import Volume, is_sample, read_sample, read_volume
@@ -62,7 +63,9 @@ class DataPanel(Container):
         for box in self.voxel_size:
             # A voxel may be 0.1 um or 162.5 nm: what matters are significant digits.
             box.native.setDecimals(6)
-            box.native.setMinimumWidth(60)
+            # Steps make no sense here, and their buttons would make the panel too wide.
+            box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+            box.native.setStyleSheet("min-width: 50px;")
         self.unit = ComboBox(choices=_UNITS, value="pixel", tooltip="The unit of the voxel size.")
         self._range = panel.text(tone="quiet")
         self._notes = panel.text(tone="warning")
@@ -83,7 +86,7 @@ class DataPanel(Container):
             panel.row(self.image, label="Image"),
             panel.row(self.open, self.open_folder, label=""),
             self._facts,
-            panel.row(*self.voxel_size, self.unit, label="voxel z, y, x"),
+            panel.row(*self.voxel_size, self.unit, label="voxel size"),
             self._range,
             self._notes,
             panel.row(self.labels_layer, self.annotate, label="Labels"),
@@ -116,9 +119,7 @@ class DataPanel(Container):
         return self._session.volume()
 
     def _on_image(self) -> None:
-        image = self._session.image
-        if self.image.value is not image:
-            self.image.value = image
+        self.image.show(self._session.image)
         try:
             chosen = self._chosen()
         except VolumeError as error:
@@ -218,9 +219,7 @@ class DataPanel(Container):
                 self._session.image = layer
 
     def _on_labels(self) -> None:
-        layer = self._session.labels
-        if self.labels_layer.value is not layer:
-            self.labels_layer.value = layer
+        self.labels_layer.show(self._session.labels)
         self.meanings.update_layer()
 
     def new_annotation(self) -> None:

@@ -206,6 +206,14 @@ class LayerChoice(ComboBox):
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             listen(self, event, self._renew)
 
+    def show(self, layer: Layer | None) -> None:
+        """Show which layer was chosen elsewhere, without telling of it."""
+        if self.value is not layer:
+            with self.changed.blocked():
+                # It may have come a moment ago.
+                self.reset_choices()
+                self.value = layer if layer in self._layers() else None
+
     def _renew(self, event: Any = None) -> None:
         before, layers = self.value, self._layers()
         # A choice is a layer, whatever it is called. What comes is taken where there was none, unless it was cleared.

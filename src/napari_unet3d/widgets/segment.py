@@ -97,6 +97,7 @@ class SegmentPanel(Container):
             (session.segmentation_changed, self._follow_segmentation),
             (dims.current_step, self._on_view),
             (dims.ndisplay, self._on_view),
+            (session.viewer.scene.camera.events, self._on_view),
         ):
             panel.listen(self, signal, slot)
         if session.image is None:
@@ -240,9 +241,7 @@ class SegmentPanel(Container):
                 notify_error(run.error)
 
     def _on_image(self) -> None:
-        image = self._session.image
-        if self.image.value is not image:
-            self.image.value = image
+        self.image.show(self._session.image)
         self.form.update_levels()
         panel.say(self._image_facts, self._session.image_line)
         self._later()

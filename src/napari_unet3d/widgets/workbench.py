@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -155,12 +156,15 @@ class _CloseWatch(QObject):
         """Look once the window has decided: it may ask, and stay open."""
         if event.type() == QEvent.Type.Close:
             # Not a method of this object, which goes with the window.
-            QTimer.singleShot(0, partial(_end_if_closed, watched, self._viewer))
+            window, viewer = weakref.ref(watched), weakref.ref(self._viewer)
+            QTimer.singleShot(0, partial(_end_if_closed, window, viewer))
         return False
 
 
-def _end_if_closed(window: QMainWindow, viewer: Any) -> None:
-    if not (is_alive(window) and window.isVisible()):
+def _end_if_closed(window_ref: weakref.ref[QMainWindow], viewer_ref: weakref.ref[Any]) -> None:
+    window, viewer = window_ref(), viewer_ref()
+    is_open = window is not None and is_alive(window) and window.isVisible()
+    if viewer is not None and not is_open:
         end_session(viewer)
 
 

@@ -1,0 +1,260 @@
+"""The dock widget in a real window, with a real worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from napari.settings import get_settings
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QScrollArea,
+    QTableView,
+)
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.engine.local import LocalEngine
+from napari_unet3d.network.store import save_model
+from napari_unet3d.sample_data import synthetic_neurons
+from napari_unet3d.volumes import create_output, read_volume
+from napari_unet3d.widgets.session import list_models
+from napari_unet3d.widgets.view import refresh_boxes
+from napari_unet3d.widgets.workbench import Workbench
+from tests.models import random_model
+
+pytestmark = pytest.mark.viewer
+
+LONG_MS = 240_000
+CONTROLS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
+
+
+def opened(viewer) -> Workbench:
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    return workbench
+
+
+def click(qtbot, button) -> None:
+    qtbot.waitUntil(lambda: button.native.isEnabled(), timeout=LONG_MS)
+    qtbot.mouseClick(button.native, Qt.MouseButton.LeftButton)
+
+
+def ended(qtbot, workbench) -> None:
+    run = workbench.session.segmentation
+    qtbot.waitUntil(lambda: not run.is_active, timeout=LONG_MS)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Return a small model and a volume with many tiles."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    save_model(random_model(blocks=1, filters=2), folder / "small.unet3d")
+    return np.random.default_rng(0).integers(0, 3000, (60, 90, 100)).astype(np.uint16)
+
+
+def with_small_tiles(qtbot, viewer, volume) -> Workbench:
+    viewer.add_image(volume, scale=(0.3, 0.2, 0.1), units=("um",) * 3)
+    workbench = opened(viewer)
+    workbench.show_tab("Segment")
+    workbench.segment.form.memory.value = 0.0125
+    qtbot.waitUntil(lambda: workbench.segment.plan is not None and len(workbench.segment.plan) > 20, timeout=LONG_MS)
+    return workbench
+
+
+def test_from_the_sample_to_labels_by_clicks_alone_with_the_bytes_of_the_command(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer(show=True)
+    viewer.open_sample("napari-unet3d", "neurons")
+    workbench = opened(viewer)
+    workbench.show_tab("Segment")
+    panel = workbench.segment
+    panel.model.choice.native.setCurrentIndex(panel.model.choice.native.findText("demo-neuron"))
+    # Small enough for several tiles, so that there is something to cancel.
+    panel.form.memory.value = 0.35
+    qtbot.waitUntil(lambda: panel.plan is not None and len(panel.plan) > 4, timeout=LONG_MS)
+    click(qtbot, panel.start)
+    layer = viewer.layers[-1]
+    assert layer.name == "neurons, segmented"
+    run = workbench.session.segmentation
+    qtbot.waitUntil(lambda: run.n_done >= 1, timeout=LONG_MS)
+    click(qtbot, panel.cancel)
+    ended(qtbot, workbench)
+    assert run.state == "stopped"
+    qtbot.waitUntil(lambda: panel.start.native.text().startswith("Go on"), timeout=LONG_MS)
+    click(qtbot, panel.start)
+    ended(qtbot, workbench)
+    assert run.state == "done"
+    sample = synthetic_neurons()
+    image, labels = tmp_path / "image.tif", tmp_path / "labels.tif"
+    with create_output(
+        image, sample.image.shape, sample.image.dtype, voxel_size=sample.voxel_size, unit="um", kind="image"
+    ) as output:
+        output[:, :, :] = sample.image
+        output.commit()
+    (model,) = list_models(tmp_path / "none")
+    words = [sys.executable, "-m", "napari_unet3d", "predict", image, "--model", model, "--output", labels]
+    subprocess.run(words, check=True, capture_output=True)
+    np.testing.assert_array_equal(layer.data, read_volume(labels).data[:, :, :])
+    assert layer.data.any()
+    assert not {"keras", "tensorflow"} & set(sys.modules)
+    assert not [notice for notice in notification_manager.records if notice.severity.value == "error"]
+
+
+def test_a_window_that_is_closed_meanwhile_closes_at_once_and_ends_the_worker(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    click(qtbot, workbench.segment.start)
+    run = workbench.session.segmentation
+    qtbot.waitUntil(lambda: run.n_done >= 1, timeout=LONG_MS)
+    pid = workbench.session.engine.pid
+    with qtbot.captureExceptions() as exceptions:
+        begun = time.monotonic()
+        viewer.close()
+        QApplication.processEvents()
+        # Two seconds are promised; a busy machine gets five.
+        assert time.monotonic() - begun < 5
+        qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=5000)
+        qtbot.wait(300)
+    assert not exceptions
+
+
+def test_a_dock_widget_that_is_closed_and_opened_again_shows_the_run_that_went_on(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    session = workbench.session
+    click(qtbot, workbench.segment.start)
+    run = session.segmentation
+    qtbot.waitUntil(lambda: run.n_done >= 1, timeout=LONG_MS)
+    dock = workbench.parent()
+    with qtbot.captureExceptions() as exceptions:
+        viewer.window.remove_dock_widget(dock)
+        workbench.deleteLater()
+        seen = run.n_done
+        qtbot.waitUntil(lambda: run.n_done > seen or not run.is_active, timeout=LONG_MS)
+    assert not exceptions
+    again = opened(viewer)
+    assert again is not workbench
+    assert again.session is session
+    assert again.segment._state.value
+    assert again.segment.image.value is session.image
+    ended(qtbot, again)
+    assert run.state == "done"
+    qtbot.waitUntil(lambda: again.segment._state.value.startswith("Done"), timeout=LONG_MS)
+
+
+def test_it_opens_once_in_a_window_and_windows_are_independent(make_napari_viewer, qtbot, noisy):
+    first, second = make_napari_viewer(show=True), make_napari_viewer(show=True)
+    workbench = opened(first)
+    assert opened(first) is workbench
+    other = opened(second)
+    assert other is not workbench
+    assert other.session is not workbench.session
+    assert other.session.engine is workbench.session.engine
+    layer = first.add_image(noisy)
+    assert workbench.session.image is layer
+    assert other.session.image is None
+    second.close()
+    QApplication.processEvents()
+    assert workbench.session.image is layer
+
+
+def test_what_is_refreshed_in_parts_looks_as_if_all_were(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    rng = np.random.default_rng(0)
+    layer = viewer.add_labels(np.zeros((8, 60, 70), np.uint8))
+    for ndisplay in (2, 3):
+        viewer.dims.ndisplay = ndisplay
+        boxes = [Box((0, 8), (y, y + 20), (x, x + 35)) for y in (0, 20, 40) for x in (0, 35)]
+        for box in boxes:
+            layer.data[box.slices] = rng.integers(0, 5, box.shape)
+            refresh_boxes(layer, [box])
+        in_parts = viewer.screenshot(flash=False)
+        layer.refresh()
+        np.testing.assert_array_equal(in_parts, viewer.screenshot(flash=False))
+        assert in_parts[..., :3].any()
+
+
+def test_a_box_that_is_not_in_the_shown_slice_redraws_nothing(make_napari_viewer):
+    viewer = make_napari_viewer()
+    layer = viewer.add_labels(np.zeros((8, 60, 70), np.uint8))
+    viewer.dims.set_current_step(0, 3)
+    told = []
+    layer.events.labels_update.connect(told.append)
+    refresh_boxes(layer, [Box((4, 8), (0, 60), (0, 70))])
+    assert not told
+    refresh_boxes(layer, [Box((3, 8), (0, 60), (0, 70)), Box((0, 4), (0, 9), (0, 9))])
+    assert len(told) == 1
+
+
+def test_what_is_in_view_follows_the_camera(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    workbench.segment.form.region_kind.value = "in view"
+    whole = workbench.segment.form.spec.region
+    assert whole.y == (0, 90)
+    viewer.scene.camera.zoom *= 4
+    # What is seen is known once it was drawn; then the plan follows.
+    viewer.screenshot(flash=False)
+    qtbot.waitUntil(lambda: workbench.segment.plan.region.n_voxels < whole.n_voxels / 4, timeout=LONG_MS)
+    part = workbench.segment.plan.region
+    assert part.z == whole.z
+    assert part == workbench.segment.form.spec.region
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_cut_off_on_a_small_screen(make_napari_viewer, qtbot, noisy, theme, tmp_path):
+    get_settings().appearance.theme = theme
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1280, 800)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    workbench.data.new_annotation()
+    for name in ("Data", "Sizes", "Segment"):
+        workbench.show_tab(name)
+        qtbot.wait(100)
+        area = workbench.findChildren(QScrollArea)
+        (shown,) = [found for found in area if found.isVisible() and found.parent().parent() is workbench._tabs]
+        assert shown.widget().minimumSizeHint().width() <= shown.viewport().width(), name
+    assert workbench.width() < 500
+    assert viewer.window._qt_window.width() == 1280
+
+
+def test_every_control_says_what_it_does_and_can_be_reached_with_the_keyboard(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    for panel in (workbench.data, workbench.sizes, workbench.segment):
+        for control in panel.native.findChildren(CONTROLS):
+            # Parts of a control, and the corner of a table.
+            if control.objectName() == "qt_spinbox_lineedit" or isinstance(
+                control.parent(), QComboBox | QLineEdit | QTableView
+            ):
+                continue
+            where = f"{type(control).__name__} {getattr(control, 'text', lambda: '')()!r} of {type(panel).__name__}"
+            assert control.focusPolicy() != Qt.FocusPolicy.NoFocus, where
+            tips = {control.toolTip(), control.parent().toolTip()}
+            assert any(tips) or control.parent().inherits("QCollapsible"), where
+
+
+def test_the_strip_shows_the_engine_and_free_memory_ends_it(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    engine: LocalEngine = workbench.session.engine
+    assert workbench.strip.text.startswith("not started | CPU, ")
+    assert not workbench.strip.free.isEnabled()
+    workbench.session.warm()
+    qtbot.waitUntil(lambda: workbench.strip.text.startswith("starting"), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: workbench.strip.text.startswith("ready"), timeout=LONG_MS)
+    pid = engine.pid
+    click_free = workbench.strip.free
+    qtbot.waitUntil(click_free.isEnabled, timeout=LONG_MS)
+    qtbot.mouseClick(click_free, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=5000)
+    assert workbench.strip.text.startswith("not started")
