@@ -1,38 +1,102 @@
 """Make the pictures of README and docs from the running program.
 
-xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py
+xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py [--to FOLDER] [--theme light]
+
+The window is clicked as a person would, so the pictures show what the tutorial says.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from napari.settings import get_settings
+from PIL import Image
+from qtpy.QtWidgets import QApplication
 
-from napari_unet3d.tasks.demo import load_demo
-from napari_unet3d.widgets.demo_viewer import add_demo_layers
+from napari_unet3d.widgets.demo_viewer import open_demo
+from napari_unet3d.widgets.workbench import Workbench
 
 IMAGES = Path(__file__).parent / "images"
+SIZE = (1280, 800)
+# Little enough for a dozen tiles, so that a picture can be taken while they come.
+MEMORY_GIB = 0.35
+
+
+def wait(until: Callable[[], bool] = lambda: False, seconds: float = 1.0) -> None:
+    """Let the window live until something holds, or for some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not until():
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def save(viewer: napari.Viewer, path: Path) -> None:
+    wait(seconds=0.6)
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+    # A window has few colours: a palette makes the file a third of its size.
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> None:
+    panel = workbench.segment
+    wait(lambda: workbench.session.engine.state == "ready", seconds=120)
+    wait(lambda: bool(panel.start.enabled), seconds=30)
+    save(viewer, folder / "segment-ready.png")
+    panel.form.memory.value = MEMORY_GIB
+    wait(lambda: panel.plan is not None and len(panel.plan) > 4, seconds=30)
+    panel.start.native.click()
+    run = workbench.session.segmentation
+    wait(lambda: run.n_done >= 2, seconds=120)
+    save(viewer, folder / "segment-running.png")
+    wait(lambda: not run.is_active, seconds=300)
+    viewer.layers[1].visible = False
+    save(viewer, folder / "segment-done.png")
+    workbench.show_tab("Sizes")
+    run.layer.visible = False
+    workbench.sizes.size.value = "156"
+    wait(seconds=0.5)
+    workbench.sizes.show_tile.native.click()
+    viewer.reset_view()
+    save(viewer, folder / "sizes.png")
+    workbench.sizes.hide_tile.native.click()
+    workbench.show_tab("Data")
+    workbench.data.class_names.value = "background, neurite"
+    workbench.data.annotate.native.click()
+    annotation = viewer.layers[-1]
+    z = viewer.dims.current_step[0]
+    for y, x, label in ((60, 60, 1), (120, 80, 1), (28, 55, 2), (68, 98, 2), (93, 84, 2)):
+        annotation.paint((z, y, x), label)
+    viewer.reset_view()
+    wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
+    save(viewer, folder / "data.png")
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        # Not in this process: TensorFlow and a software OpenGL driver crash in one.
-        words = [sys.executable, "-m", "napari_unet3d", "demo", "--no-display", "--output", folder]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=IMAGES)
+    parser.add_argument("--theme", default="dark")
+    arguments = parser.parse_args()
+    folder: Path = arguments.to
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        words = [sys.executable, "-m", "napari_unet3d", "demo", "--no-display", "--output", made]
         subprocess.run(words, check=True)
-        result = load_demo(Path(folder))
-        shutil.copyfile(Path(folder) / "overlay.png", IMAGES / "demo.png")
-    viewer = napari.Viewer(title="3D U-Net, demonstration")
-    viewer.window.resize(1280, 800)
-    add_demo_layers(viewer, result)
-    viewer.screenshot(str(IMAGES / "napari-demo.png"), canvas_only=False, flash=False)
+        shutil.copyfile(Path(made) / "overlay.png", folder / "demo.png")
+    get_settings().appearance.theme = arguments.theme
+    viewer = napari.Viewer()
+    wait(seconds=0.5)
+    viewer.window.resize(*SIZE)
+    take_pictures(viewer, open_demo(viewer), folder)
     viewer.close()
-    for path in sorted(IMAGES.glob("*.png")):
+    for path in sorted(folder.glob("*.png")):
         print(path.name, path.stat().st_size // 1024, "KiB")
 
 

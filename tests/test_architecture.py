@@ -46,10 +46,20 @@ def test_the_help_of_the_command_imports_nothing_heavy():
         "volumes",
         "network.store",
         "network.devices",
+        "engine",
+        "engine.remote",
+        "widgets.preferences",
+        "widgets.readers",
+        "widgets.writers",
+        "widgets.commands",
     ],
 )
 def test_no_module_imports_keras_or_napari_before_it_computes(module):
     assert not imported_by(f"import napari_unet3d.{module}") & {"keras", "tensorflow", "napari", "qtpy"}
+
+
+def test_the_window_imports_neither_keras_nor_tensorflow():
+    assert not imported_by("import napari_unet3d.widgets.workbench") & {"keras", "tensorflow"}
 
 
 def test_the_public_names_are_there_and_no_others():
@@ -70,7 +80,7 @@ for name in ("qtpy", "PyQt6", "PySide6", "PyQt5", "PySide2"):
 from napari_unet3d.errors import DeviceError
 from napari_unet3d.widgets.demo_viewer import show_demo
 try:
-    show_demo(None)
+    show_demo()
 except DeviceError as error:
     print(error)
 from napari_unet3d.cli import main

@@ -13,14 +13,8 @@ SPACE = {"scale": (0.18, 0.1, 0.05), "translate": (1, 2, 3), "units": "um"}
 
 
 @pytest.fixture
-def viewer(make_napari_viewer, monkeypatch):
-    from napari.settings import _clear_plugin_settings_cache
-
-    # No worker: TensorFlow is not needed to look at a panel.
-    monkeypatch.setenv("NAPARI_WORKBENCH_WARM_START", "false")
-    _clear_plugin_settings_cache()
-    yield make_napari_viewer()
-    _clear_plugin_settings_cache()
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
 
 
 def choose(command: str) -> None:

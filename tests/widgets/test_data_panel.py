@@ -20,7 +20,7 @@ def panel(qtbot, session):
 
 
 def counted(qtbot, panel, n: int) -> None:
-    qtbot.waitUntil(lambda: len(panel.meanings._counts) == n, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: len(panel.meanings.counts) == n, timeout=LONG_MS)
 
 
 def rows(panel) -> list[tuple[str, str, str]]:
@@ -69,6 +69,13 @@ def test_a_voxel_size_that_is_typed_reaches_the_layer_and_what_is_made_from_it(p
     panel.new_annotation()
     assert tuple(viewer.layers[-1].scale) == (0.3, 0.2, 0.1)
     assert viewer.layers[-1].units == layer.units
+
+
+def test_a_voxel_size_that_is_not_typed_is_kept_to_the_last_digit(panel, viewer):
+    layer = viewer.add_image(np.zeros((2, 3, 4)), scale=(0.123456789, 1 / 3, 0.1))
+    panel.unit.value = "um"
+    panel.voxel_size[2].value = 0.2
+    assert tuple(layer.scale) == (0.123456789, 1 / 3, 0.2)
 
 
 def test_the_voxel_size_of_a_layer_with_channels_is_that_of_space(panel, viewer):

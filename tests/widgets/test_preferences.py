@@ -11,7 +11,7 @@ import npe2
 import pytest
 from napari.settings import get_plugin_settings
 
-from napari_unet3d.widgets.preferences import default_models_folder, read_preferences
+from napari_unet3d.widgets.preferences import _Workbench, default_models_folder, read_preferences
 
 MANIFEST = Path(__file__).parents[2] / "src" / "napari_unet3d" / "napari.yaml"
 
@@ -101,12 +101,13 @@ def test_what_napari_has_written_over_a_damaged_file_is_no_problem_any_more(file
     assert preferences.problem == ""
 
 
-def test_what_the_environment_sets_is_no_problem_of_the_file(file, monkeypatch):
-    file.write_text("workbench:\n  warm_start: true\n")
-    monkeypatch.setenv("NAPARI_WORKBENCH_WARM_START", "false")
-    preferences = read_preferences()
-    assert not preferences.warm_start
-    assert preferences.problem == ""
+def test_names_defaults_and_limits_are_those_of_the_manifest():
+    declared = npe2.PluginManifest.from_file(MANIFEST).contributions.configurations["workbench"].properties
+    fields = _Workbench.model_json_schema()["properties"]
+    assert fields.keys() == declared.keys()
+    for name, field in fields.items():
+        assert field["default"] == declared[name].default
+        assert (field.get("minimum"), field.get("maximum")) == (declared[name].minimum, declared[name].maximum)
 
 
 def test_a_program_of_its_own_finds_the_file_beside_the_settings_of_napari(tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -264,20 +263,15 @@ def demo(
         typer.Option("--display/--no-display", help="Open napari; by default if there is a display."),
     ] = None,
 ) -> None:
-    """Segment a sample volume: in napari, or into files where there is no display."""
-    from napari_unet3d.tasks.demo import load_demo, run_demo
+    """Open napari with a sample volume and a model, or segment it into files where there is no display."""
+    if has_display() if display is None else display:
+        from napari_unet3d.widgets.demo_viewer import show_demo
 
-    if not (has_display() if display is None else display):
-        say(run_demo(output).summary)
+        show_demo()
         return
-    from napari_unet3d.widgets.demo_viewer import show_demo
+    from napari_unet3d.tasks.demo import run_demo
 
-    # TensorFlow and a software OpenGL driver bring an LLVM each; in one process the second one crashes.
-    words = [sys.executable, "-m", "napari_unet3d", "demo", "--no-display", "--output", str(output)]
-    code = subprocess.run(words, check=False).returncode
-    if code:
-        sys.exit(code)
-    show_demo(load_demo(output))
+    say(run_demo(output).summary)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -47,6 +45,8 @@ def label_slab(found: npt.NDArray[np.integer[Any]], structure: Booleans, min_vox
     min_voxels
         Objects have at least so many.
     """
+    from scipy import ndimage
+
     labels, n_labels = ndimage.label(found, structure)
     # bincount makes 8 bytes of every number that it is given: the background stays out.
     n_voxels = np.bincount(labels[found > 0], minlength=n_labels + 1)
@@ -88,6 +88,9 @@ class Survey:
     def join(self) -> Census:
         """Return the components of the whole volume."""
         one, other = np.concatenate(self._contacts, axis=1)
+        from scipy import sparse
+        from scipy.sparse import csgraph
+
         graph = sparse.coo_array((np.ones(len(one), bool), (one, other)), shape=(self._n_open, self._n_open))
         n_joined, joined_of = csgraph.connected_components(graph, directed=False)
         n_voxels = np.zeros(n_joined, np.int64)

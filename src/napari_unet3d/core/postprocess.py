@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import ndimage
 
 from napari_unet3d.core.components import Booleans, Survey, label_slab
 from napari_unet3d.core.tiling import Readable
@@ -73,6 +72,9 @@ class Cleanup(BaseModel):
     @property
     def structure(self) -> Booleans:
         """Return the neighbours of a voxel, (3, 3, 3) bool."""
+        # SciPy is imported with the first array: the window opens without it.
+        from scipy import ndimage
+
         return np.asarray(ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[self.connectivity]))
 
 

@@ -31,6 +31,8 @@ from napari_unet3d.network.model import Model, ModelCard, check_weights
 FORMAT = "napari-unet3d model"
 FORMAT_VERSION = 1
 SUFFIX = ".unet3d"
+# Comes with the package, under `models/`.
+DEMO_MODEL = "demo-neuron.unet3d"
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 MAX_PARAMETERS = 500_000_000

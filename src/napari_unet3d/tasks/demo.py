@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_unet3d.core.metrics import dice
 from napari_unet3d.errors import OutputError
+from napari_unet3d.network.store import DEMO_MODEL, load_model
 from napari_unet3d.sample_data import Sample, synthetic_neurons
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.files import predict_file
@@ -24,7 +25,6 @@ from napari_unet3d.volumes import Volume, create_output, read_volume
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
-DEMO_MODEL = "demo-neuron.unet3d"
 FIGURES = "figures.json"
 # Not among the seeds that the demo model was trained on.
 SEED = 0
@@ -76,8 +76,6 @@ class DemoResult:
 
 def load_demo_model() -> Model:
     """Return the model that comes with the package."""
-    from napari_unet3d.network.store import load_model
-
     with as_file(files("napari_unet3d") / "models" / DEMO_MODEL) as path:
         return load_model(path)
 

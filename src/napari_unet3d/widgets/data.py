@@ -22,6 +22,7 @@ from napari_unet3d.widgets.survey import Findings, survey_image
 from napari_unet3d.widgets.tile_boxes import is_tile
 
 _UNITS = ("um", "nm", "mm", "pixel")
+_DECIMALS = 5
 ANNOTATION = "napari-unet3d annotation"
 
 
@@ -61,8 +62,7 @@ class DataPanel(Container):
             for axis in "zyx"
         ]
         for box in self.voxel_size:
-            # A voxel may be 0.1 um or 162.5 nm: what matters are significant digits.
-            box.native.setDecimals(6)
+            box.native.setDecimals(_DECIMALS)
             # Steps make no sense here, and their buttons would make the panel too wide.
             box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
             box.native.setStyleSheet("min-width: 50px;")
@@ -173,8 +173,11 @@ class DataPanel(Container):
         except VolumeError:
             return
         scale, units = list(image.scale), list(image.units)
-        for axis, widget, factor in zip(chosen.spatial_axes, self.voxel_size, chosen.factors, strict=True):
-            scale[axis] = widget.value / factor
+        sizes = chosen.volume.voxel_size
+        for axis, widget, size, factor in zip(chosen.spatial_axes, self.voxel_size, sizes, chosen.factors, strict=True):
+            # What is shown is rounded; only what was typed is written.
+            if widget.value != round(size, _DECIMALS):
+                scale[axis] = widget.value / factor
             units[axis] = self.unit.value
         image.scale = scale
         image.units = units

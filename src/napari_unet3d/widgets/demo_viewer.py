@@ -1,21 +1,19 @@
-"""The demonstration in napari: volume, exact mask and result as layers in physical space."""
+"""The demonstration in napari: the sample, the workbench, the bundled model; Start is left to press."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from napari_unet3d.errors import DeviceError
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_unet3d.tasks.demo import DemoResult
+    from napari_unet3d.widgets.workbench import Workbench
 
 
-def show_demo(result: DemoResult) -> None:
-    """Open napari with the result of the demonstration, and return when the window is closed.
+def show_demo() -> None:
+    """Open napari with the demonstration, and return when the window is closed.
 
     Raises
     ------
@@ -25,38 +23,34 @@ def show_demo(result: DemoResult) -> None:
     try:
         import napari
 
-        viewer = napari.Viewer(title="3D U-Net, demonstration")
+        viewer = napari.Viewer()
     except ImportError as error:
         raise DeviceError(
-            f"napari cannot open a window here ({error}). It may lack a Qt binding: "
-            "pip install 'napari[pyqt6]'. The results are in the folder named above."
+            f"napari cannot open a window here ({error}). It may lack a Qt binding: pip install 'napari[pyqt6]'. "
+            "napari-unet3d demo --no-display writes files instead."
         ) from error
-    add_demo_layers(viewer, result)
+    open_demo(viewer)
     napari.run()
 
 
-def add_demo_layers(viewer: napari.Viewer, result: DemoResult) -> None:
-    """Add the volume, its exact mask (hidden) and the labels that the model found.
+def open_demo(viewer: napari.Viewer) -> Workbench:
+    """Add the sample to a viewer, with its exact mask hidden, and open the workbench ready to press Start.
 
     Parameters
     ----------
     viewer
-        Any viewer, or a `ViewerModel`.
-    result
-        What the demonstration made.
+        A viewer with a window.
     """
-    from napari.utils.colormaps import DirectLabelColormap
+    from napari_unet3d.sample_data import neuron_layers
+    from napari_unet3d.widgets.commands import open_workbench
+    from napari_unet3d.widgets.session import list_models
 
-    sample = result.sample
-    space: dict[str, Any] = {
-        "scale": sample.voxel_size,
-        "units": (sample.unit,) * 3,
-        "axis_labels": ("z", "y", "x"),
-    }
-    limits = [float(value) for value in np.percentile(sample.image, [1, 99.9])]
-    viewer.add_image(sample.image, name="neurons", contrast_limits=limits, **space)
-    viewer.add_labels(sample.mask, name="exact mask", visible=False, opacity=0.5, **space)
-    green = DirectLabelColormap(color_dict={None: "transparent", 1: "limegreen"})
-    name = f"found, Dice {result.dice:.2f}"
-    labels = viewer.add_labels(result.labels, name=name, colormap=green, opacity=0.6, **space)
-    labels.features = {"index": range(len(result.class_names)), "class": list(result.class_names)}
+    (image, image_keywords, _), (mask, mask_keywords, _) = neuron_layers()
+    layer = viewer.add_image(image, **image_keywords)
+    viewer.add_labels(mask, **mask_keywords, visible=False)
+    viewer.layers.selection.active = layer
+    workbench = open_workbench(viewer, "Segment")
+    workbench.session.image = layer
+    models = list_models(workbench.session.preferences.models_folder)
+    workbench.session.choose_model(models[0])
+    return workbench

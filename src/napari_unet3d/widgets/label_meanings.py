@@ -33,12 +33,14 @@ class LabelMeanings(Container):
     ----------
     value
         The meanings, read and set as one value.
+    counts
+        How many voxels have each value, as far as they were counted.
     """
 
     def __init__(self, session: Session, class_names: Callable[[], tuple[str, ...]]) -> None:
         self._session = session
         self._class_names = class_names
-        self._counts: dict[int, int] = {}
+        self.counts: dict[int, int] = {}
         self._meanings: Meanings | None = None
         self._by_layer: dict[int, Meanings] = {}
         self._layer: Any = None
@@ -78,7 +80,7 @@ class LabelMeanings(Container):
         """Look at another layer, or at the same one again."""
         layer = self._session.labels
         if layer is not self._layer:
-            self._layer, self._counts, self._problem = layer, {}, ""
+            self._layer, self.counts, self._problem = layer, {}, ""
             self._meanings = None
             if layer is not None:
                 # One event a stroke, and one when the data is replaced.
@@ -109,7 +111,7 @@ class LabelMeanings(Container):
         def take(found: tuple[dict[int, int], str]) -> None:
             if layer is not self._layer:
                 return
-            self._counts, self._problem = found
+            self.counts, self._problem = found
             if self._meanings is None:
                 self._meanings = self._first_guess()
             self._show()
@@ -120,7 +122,7 @@ class LabelMeanings(Container):
         names = self._class_names()
         if self._layer.metadata.get("napari-unet3d annotation"):
             return Meanings.painted(names)
-        return guess_meanings(self._counts, names)
+        return guess_meanings(self.counts, names)
 
     def _set(self, meanings: Meanings) -> None:
         self._meanings = meanings
@@ -130,19 +132,19 @@ class LabelMeanings(Container):
         """Derive everything that is seen from the counts and the meanings."""
         self._table.clear()
         has_layer = self._layer is not None
-        self.above_zero.visible = self.sparse.visible = has_layer and bool(self._counts)
+        self.above_zero.visible = self.sparse.visible = has_layer and bool(self.counts)
         meanings = self._meanings
         if not has_layer or meanings is None:
             panel.say(self._head, "values are being counted .." if has_layer else "")
             panel.say(self._warning, self._problem)
             return
-        if len(self._counts) > MAX_VALUES:
-            panel.say(self._head, f"{len(self._counts):,} values: objects with numbers, or not labels at all.")
+        if len(self.counts) > MAX_VALUES:
+            panel.say(self._head, f"{len(self.counts):,} values: objects with numbers, or not labels at all.")
         else:
             panel.say(self._head, "value, voxels, what it means")
-            for value, n in self._counts.items():
+            for value, n in self.counts.items():
                 self._table.append(self._row(value, n, meanings))
-        odd = meanings.unexpected(self._counts)
+        odd = meanings.unexpected(self.counts)
         listed = ", ".join(map(str, odd[:8])) + (" .." if len(odd) > 8 else "")
         many = "These values have" if len(odd) > 1 else "This value has"
         warning = f"{many} no meaning yet, and no voxel of them counts: {listed}." if odd else ""

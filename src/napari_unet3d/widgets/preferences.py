@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PLUGIN = "napari-unet3d"
 _SECTION = "workbench"
@@ -44,38 +45,48 @@ def default_models_folder() -> Path:
     return user_data_path(PLUGIN, appauthor=False) / "models"
 
 
-def read_preferences() -> Preferences:
-    """Return the preferences; what of the file is not understood is the default, is said, and is kept in a copy."""
-    from napari.settings import get_plugin_settings
+class _Workbench(BaseModel):
+    """What the file holds: the same names, defaults and limits as in napari.yaml."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    models_folder: str = ""
+    memory_gib: float = Field(default=0.0, ge=0, le=65_536, allow_inf_nan=False)
+    warm_start: bool = True
+    idle_minutes: float = Field(default=15.0, ge=1, le=10_080, allow_inf_nan=False)
+
+
+def read_preferences() -> Preferences:
+    """Return the preferences; what of the file is not understood is the default, is said, and is kept in a copy.
+
+    From the file that napari writes at every change. Its own `get_plugin_settings` reads the manifests of all plugins
+    first, which takes longer than opening the window.
+    """
     path = _file()
-    written, problem = _written(path)
-    try:
-        settings = get_plugin_settings(PLUGIN)
-        found = getattr(settings, _SECTION)
-        values = {name: getattr(found, name) for name in ("models_folder", "memory_gib", "warm_start", "idle_minutes")}
-    except Exception as error:  # noqa: BLE001 - napari reads the user's file here, and asserts what it hopes to find
-        reason = f"napari cannot read the preferences of plugins ({_first_line(error)}); the defaults are used."
-        return Preferences(default_models_folder(), problem=problem or reason)
-    if not problem and (odd := _odd(written, values, settings.env_settings.get(_SECTION, {}))):
+    content, problem = _written(path)
+    section = content.get(_SECTION, {})
+    is_section = isinstance(section, Mapping)
+    found, odd = _checked(section) if is_section else (_Workbench(), [_SECTION])
+    odd += [str(name) for name in content if name != _SECTION]
+    if odd and not problem:
         problem = f"{path} holds what this version does not understand ({', '.join(odd)}); {_kept(path)}"
     return Preferences(
-        Path(values["models_folder"]).expanduser() if values["models_folder"] else default_models_folder(),
-        int(values["memory_gib"] * 2**30) or None,
-        bool(values["warm_start"]),
-        60.0 * float(values["idle_minutes"]),
+        Path(found.models_folder).expanduser() if found.models_folder else default_models_folder(),
+        int(found.memory_gib * 2**30) or None,
+        found.warm_start,
+        60.0 * found.idle_minutes,
         problem,
     )
 
 
-def _odd(written: Mapping[str, Any], values: Mapping[str, Any], overridden: Mapping[str, Any]) -> list[str]:
-    """Return what of a file napari has not taken: it drops it without a word, and from the file when it next saves."""
-    sections = [str(name) for name in written if name != _SECTION]
-    own = written.get(_SECTION, {})
-    if not isinstance(own, Mapping):
-        return [_SECTION, *sections]
-    named = [name for name in own if name not in overridden and (name not in values or values[name] != own[name])]
-    return [*map(str, named), *sections]
+def _checked(section: Mapping[str, Any]) -> tuple[_Workbench, list[str]]:
+    """Return what can be understood, and the names of what cannot: damaged, or of a newer version."""
+    odd = [str(name) for name in section if name not in _Workbench.model_fields]
+    try:
+        return _Workbench.model_validate(section), odd
+    except ValidationError as error:
+        wrong = list(dict.fromkeys(str(entry["loc"][0]) for entry in error.errors()))
+    return _Workbench.model_validate({name: section[name] for name in section if name not in wrong}), [*wrong, *odd]
 
 
 def _file() -> Path | None:

@@ -20,8 +20,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.network.devices import Device, free_memory, known_devices, usable_memory
-from napari_unet3d.network.store import CARD_FILE, SUFFIX, read_card
-from napari_unet3d.tasks.demo import DEMO_MODEL
+from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
 from napari_unet3d.tasks.jobs import WarmJob, WarmResult
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume, n_levels, unwrapped, why_no_volume
 from napari_unet3d.widgets.preferences import Preferences, read_preferences

@@ -157,7 +157,7 @@ class SizesPanel(Container):
     def network(self, network: NetworkSpec) -> None:
         self._asked = network
         self.blocks.value, self.filters.value, self.classes.value = network.blocks, network.filters, network.classes
-        self.refresh()
+        self._later()
 
     def refresh(self) -> None:
         """Derive every text and every enabled state from what is chosen."""
