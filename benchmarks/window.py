@@ -23,7 +23,8 @@ from qtpy.QtWidgets import QApplication
 from napari_unet3d.core.tiling import plan_tiles
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.layers import layer_volume
-from napari_unet3d.widgets.segmentation import Choices, Segmentation
+from napari_unet3d.widgets.results import Choices
+from napari_unet3d.widgets.segmentation import Segmentation
 from napari_unet3d.widgets.session import list_models, session_of
 
 PERIOD_MS = 10

@@ -10,7 +10,14 @@ import pytest
 
 from napari_unet3d.errors import DeviceError, OutOfMemoryError, SizeError
 from napari_unet3d.network import devices, runtime
-from napari_unet3d.network.devices import Device, free_memory, list_devices, select_device, usable_memory
+from napari_unet3d.network.devices import (
+    Device,
+    free_memory,
+    known_devices,
+    list_devices,
+    select_device,
+    usable_memory,
+)
 from tests.models import random_model
 
 
@@ -93,6 +100,47 @@ def test_the_free_memory_of_a_gpu_is_what_its_driver_says(monkeypatch, tmp_path,
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     gpu = Device("gpu:1", "card", True)
     assert free_memory(gpu) == (expected or pytest.approx(free_memory(select_device("cpu")), rel=0.2))
+
+
+SMI = """#!/bin/sh
+case "$2" in
+    --query-gpu=memory.free) echo 1000 ;;
+    --query-compute-apps=pid,used_memory) echo '77, 3000'; echo '78, 500' ;;
+esac
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the fake program is a shell script")
+@pytest.mark.parametrize(("worker", "mebibytes"), [(None, 1000), (0, 1000), (77, 4000), (79, 1000)])
+def test_what_the_worker_holds_on_the_gpu_from_earlier_runs_can_be_used_again(monkeypatch, tmp_path, worker, mebibytes):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(SMI)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    expected = int(devices.USABLE_SHARE * (mebibytes << 20))
+    assert usable_memory(Device("gpu:0", "card"), worker=worker) == expected
+
+
+def test_what_a_worker_holds_of_the_memory_can_be_used_again_and_one_that_is_not_there_needs_room_for_itself():
+    cpu = Device("cpu", "CPU")
+    with subprocess.Popen(
+        [sys.executable, "-c", "x = bytearray(b'1') * (1200 << 20); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as worker:
+        worker.stdout.readline()
+        with_worker, without = usable_memory(cpu, worker=worker.pid), usable_memory(cpu, worker=0)
+        worker.communicate(b"\n")
+    # 1,200 MiB are held; what else this machine does meanwhile is less than a quarter of that.
+    assert with_worker - without == pytest.approx(devices.USABLE_SHARE * (1200 << 20), rel=0.25)
+
+
+def test_without_a_sign_of_a_gpu_the_devices_are_known_at_once(monkeypatch):
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: False)
+    (cpu,) = known_devices()
+    assert cpu == list_devices()[-1]
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
+    assert known_devices() is None
 
 
 @pytest.mark.parametrize(

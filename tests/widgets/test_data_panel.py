@@ -140,8 +140,14 @@ def test_a_value_can_be_given_another_meaning_by_itself(qtbot, panel, viewer):
     panel.class_names.value = "background, axon"
     counted(qtbot, panel, 3)
     panel.meanings.sparse.native.click()
-    assert [meaning for _, _, meaning in rows(panel)] == ["ignore", "background", "ignore"]
-    panel.meanings._table[2][3].value = "axon"
+    # The legend has 2 as well, the number to paint axons with.
+    assert rows(panel) == [
+        ("0", "1", "ignore"),
+        ("1", "1", "background"),
+        ("2", "0", "axon"),
+        ("! 4", "1", "ignore"),
+    ]
+    panel.meanings._table[3][3].value = "axon"
     assert panel.meanings.value.of(4) == 1
     assert panel.meanings._warning.value == ""
 

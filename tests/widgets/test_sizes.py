@@ -58,8 +58,15 @@ def session(qapp, tmp_path):
 
 @pytest.fixture
 def panel(session, qtbot):
+    return opened(session, qtbot)
+
+
+def opened(session: Session, qtbot) -> SizesPanel:
+    """Return a panel that has filled itself: it does so a moment after it is made."""
     made = SizesPanel(session)
     qtbot.addWidget(made.native)
+    assert not made._facts.value
+    qtbot.waitUntil(lambda: bool(made._facts.value))
     return made
 
 
@@ -127,8 +134,7 @@ def test_the_largest_size_that_the_memory_suffices_for_is_marked_and_larger_ones
 
 def test_the_preferences_limit_the_memory(qtbot, tmp_path):
     session = Session8GiB(ViewerModel(), Preferences(tmp_path, memory_bytes=2 * GIB))
-    panel = SizesPanel(session)
-    qtbot.addWidget(panel.native)
+    panel = opened(session, qtbot)
     assert is_grey(panel, 300)
     assert "2.0 GiB that the preferences allow" in said(panel)
 
@@ -400,8 +406,7 @@ def test_hide_removes_the_two_layers_and_no_other(session, panel):
 def test_a_panel_that_is_opened_again_finds_the_layers_of_the_first(session, panel, qtbot):
     add_image(session)
     panel.show_boxes()
-    second = SizesPanel(session)
-    qtbot.addWidget(second.native)
+    second = opened(session, qtbot)
     assert second.hide_tile.enabled
     assert second.boxes.layers == panel.boxes.layers
 

@@ -10,11 +10,11 @@ from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit, PushBu
 from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.errors import Unet3dError, VolumeError
-from napari_unet3d.volumes import Volume, is_sample, read_sample, read_volume
+from napari_unet3d.volumes import is_sample, read_sample, read_volume
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.label_meanings import LabelMeanings
-from napari_unet3d.widgets.layers import LayerVolume, add_volume, loaded
+from napari_unet3d.widgets.layers import LayerData, LayerVolume, add_layer, layer_data, loaded
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.readers import agreed
 from napari_unet3d.widgets.session import Session
@@ -203,20 +203,16 @@ class DataPanel(Container):
         panel.say(self._facts, f"Reading {Path(path).name} ..")
         self._reading(_read, path, take=self._on_read)
 
-    def _on_read(self, read: tuple[list[tuple[Volume, str]], Unet3dError | None]) -> None:
+    def _on_read(self, read: tuple[list[tuple[LayerData, tuple[str, ...]]], Unet3dError | None]) -> None:
         found, failure = read
         if failure is not None:
             notify_error(failure)
             self._on_image()
-        for volume, kind in found:
-            try:
-                layer = add_volume(self._session.viewer, volume, kind=kind)
-            except Unet3dError as error:
-                notify_error(error)
-                continue
-            for note in volume.notes:
+        for made, notes in found:
+            layer = add_layer(self._session.viewer, made)
+            for note in notes:
                 notify(note)
-            if kind == "labels":
+            if made[-1] == "labels":
                 self._session.labels = layer
             else:
                 self._session.image = layer
@@ -249,13 +245,15 @@ class DataPanel(Container):
         self._session.labels = layer
 
 
-def _read(path: str) -> tuple[list[tuple[Volume, str]], Unet3dError | None]:
-    """Return what lies at a path, or why it cannot be read: an error that a thread raises is shown with its trace."""
+def _read(path: str) -> tuple[list[tuple[LayerData, tuple[str, ...]]], Unet3dError | None]:
+    """Return layers and notes, or why a path cannot be read: an error that a thread raises is shown with its trace."""
     try:
         if is_sample(path):
             image, mask = agreed(*read_sample(path))
-            return [(loaded(image), "image"), (loaded(mask), "labels")], None
-        return [(loaded(read_volume(path)), "image")], None
+            volumes = [(image, "image"), (mask, "labels")]
+        else:
+            volumes = [(read_volume(path), "image")]
+        return [(layer_data(loaded(volume), kind=kind), volume.notes) for volume, kind in volumes], None
     except Unet3dError as error:
         return [], error
 

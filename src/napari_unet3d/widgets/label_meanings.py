@@ -142,8 +142,9 @@ class LabelMeanings(Container):
             panel.say(self._head, f"{len(self.counts):,} values: objects with numbers, or not labels at all.")
         else:
             panel.say(self._head, "value, voxels, what it means")
-            for value, n in self.counts.items():
-                self._table.append(self._row(value, n, meanings))
+            # Classes without a voxel too: it is the legend of what can be painted.
+            for value in sorted({*self.counts, *meanings.classes}):
+                self._table.append(self._row(value, self.counts.get(value, 0), meanings))
         odd = meanings.unexpected(self.counts)
         listed = ", ".join(map(str, odd[:8])) + (" .." if len(odd) > 8 else "")
         many = "These values have" if len(odd) > 1 else "This value has"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # A volume that is smaller is read when it is opened, so that slices show at once.
 LOADED_BYTES = 1 << 30
+LayerData = tuple[Any, dict[str, Any], str]
 _CHANNEL_AXES = {"c", "ch", "channel", "channels"}
 # The data of layers that a worker can open by itself; kept by the data, so a layer whose data is replaced is not in it.
 _on_disk: WeakKeyDictionary[Any, OnDisk] = WeakKeyDictionary()
@@ -235,13 +236,21 @@ def add_volume(viewer: ViewerModel, volume: Volume, *, kind: str = "image", name
     name
         Name of the layer; empty is the volume's.
     """
+    return add_layer(viewer, layer_data(volume, kind=kind, name=name))
+
+
+def add_layer(viewer: ViewerModel, made: LayerData) -> Image | Labels:
+    """Add what `layer_data` has made to a viewer, and return the layer."""
+    data, keywords, kind = made
     add = viewer.add_labels if kind == "labels" else viewer.add_image
-    data, keywords, _ = layer_data(volume, kind=kind, name=name)
     return unwrapped(add(data, **keywords))
 
 
-def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> tuple[Any, dict[str, Any], str]:
-    """Return a volume as napari's readers give it: data, keywords, and the kind of layer."""
+def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerData:
+    """Return a volume as napari's readers give it: data, keywords, and the kind of layer.
+
+    Reads a part of the volume to choose its contrast, so not in the thread of the window.
+    """
     keywords: dict[str, Any] = {
         "name": name or volume.name,
         "scale": volume.voxel_size,

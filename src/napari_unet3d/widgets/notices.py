@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Any
 
 from napari_unet3d.errors import EngineError, Unet3dError
@@ -13,7 +14,8 @@ _log = logging.getLogger("napari_unet3d")
 def notify_error(error: Unet3dError) -> None:
     """Show an error that a user can act on."""
     details = error.details if isinstance(error, EngineError) else ""
-    _dispatch(str(error), "error", details)
+    trace = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else ""
+    _dispatch(str(error), "error", details or trace)
 
 
 def notify(sentence: str) -> None:

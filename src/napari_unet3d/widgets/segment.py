@@ -15,8 +15,9 @@ from napari_unet3d.widgets.layers import LayerVolume
 from napari_unet3d.widgets.model_choice import ModelChoice
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.plan_text import describe_plan, describe_progress, voxel_size_warning
+from napari_unet3d.widgets.results import Choices, check_room
 from napari_unet3d.widgets.segment_form import VIEW, SegmentForm
-from napari_unet3d.widgets.segmentation import Choices, Segmentation, check_room
+from napari_unet3d.widgets.segmentation import Segmentation
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.view import shown_box
 

@@ -6,26 +6,24 @@ renaming, selecting or moving it changes nothing.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from psygnal import Signal
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import DoneTiles
-from napari_unet3d.errors import OutputError, Unet3dError
+from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.jobs import IMAGE, RESULT, SCRATCH, SegmentJob
-from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.volumes import Output, create_output, read_volume
-from napari_unet3d.volumes.arrays import LazyArray
+from napari_unet3d.volumes import read_volume
 from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.layers import LayerVolume
+from napari_unet3d.widgets.results import Choices, make_result
 from napari_unet3d.widgets.view import refresh_boxes
 
 if TYPE_CHECKING:
@@ -33,37 +31,11 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet3d.engine import LocalEngine, Run
-    from napari_unet3d.network.model import ModelCard
 
 # At most ten redraws a second, however many tiles are done.
 SECONDS_BETWEEN_NEWS = 0.1
 
 State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the user wants segmented, and how.
-
-    Attributes
-    ----------
-    model
-        The model folder.
-    card
-        What is known of it.
-    spec
-        The choices for the run.
-    shown_class
-        With probabilities, the class whose probability becomes the layer.
-    path
-        Where the result is written, `.zarr` or `.tif`; None keeps it in memory.
-    """
-
-    model: Path
-    card: ModelCard
-    spec: PredictSpec
-    shown_class: int = 1
-    path: Path | None = None
 
 
 @dataclass
@@ -127,8 +99,7 @@ class Segmentation:
         self._run: Run | None = None
         self._worker: Any = None
         self._is_closed = False
-        self._output: Output | None = None
-        self.result = self._make_result()
+        self.result = make_result(chosen, choices)
         self._scratch = np.zeros(self.region.shape, np.uint8) if choices.spec.cleanup is not None else None
         self.layer = self._add_layer()
         viewer.layers.events.removed.connect(self._on_removed)
@@ -136,7 +107,7 @@ class Segmentation:
     @property
     def region(self) -> Box:
         """Return what is segmented, in voxels of the volume."""
-        return self.choices.spec.region or Box.whole(self.chosen.shape)
+        return self.choices.region(self.chosen.shape)
 
     @property
     def share(self) -> float:
@@ -178,7 +149,7 @@ class Segmentation:
             focus=self._focus,
             done=done,
         )
-        arrays: dict[str, Any] = {RESULT: self.result}
+        arrays: dict[str, Any] = {RESULT: self.result.sink}
         if job.image is None:
             arrays[IMAGE] = self.chosen.volume.data
         if self._scratch is not None:
@@ -216,42 +187,21 @@ class Segmentation:
             self._run.cancel()
         if self._worker is not None:
             self._worker.quit()
-        if self._output is not None:
-            self._output.discard()
+        if self.result.output is not None:
+            # Removing thousands of chunks takes a while, and the window is closed already.
+            threading.Thread(target=self._discard, name="unet3d-discard").start()
 
-    def _make_result(self) -> Any:
-        """Return what takes the result: an array, or a file that is being written."""
-        spec, path = self.choices.spec, self.choices.path
-        is_image = spec.output == "probabilities"
-        if path is None:
-            array: npt.NDArray[Any] = np.zeros(self.region.shape, spec.dtype)
-            return _OneClass(array, self.choices) if is_image else array
-        volume = self.chosen.volume
-        start = [first for first, _ in self.region]
-        self._output = create_output(
-            path,
-            self.region.shape,
-            spec.dtype,
-            voxel_size=volume.voxel_size,
-            unit=volume.unit,
-            translate=[float(n) for n in self.chosen.space.moved(start).translate],
-            kind="image" if is_image else "labels",
-            class_names=() if is_image or self._has_instances else self.choices.card.class_names,
-        )
-        return _OneClass(self._output, self.choices) if is_image else self._output
-
-    @property
-    def _has_instances(self) -> bool:
-        cleanup = self.choices.spec.cleanup
-        return cleanup is not None and cleanup.instances
+    def _discard(self) -> None:
+        if self._run is not None:
+            self._run.has_ended.wait()
+        self.result.discard()
 
     def _add_layer(self) -> Image | Labels:
         card, spec = self.choices.card, self.choices.spec
         z, y, x = (start for start, _ in self.region)
         keywords = self.chosen.space.moved((z, y, x)).keywords
         keywords["metadata"] = {"napari-unet3d": {"model": str(self.choices.model), "spec": spec.model_dump()}}
-        array = self.result.array if isinstance(self.result, _OneClass) else self.result
-        data = _BeingWritten(array) if isinstance(array, Output) else array
+        data = self.result.shown
         name = self.chosen.volume.name
         if spec.output == "probabilities":
             shown = card.class_names[self.choices.shown_class]
@@ -263,7 +213,7 @@ class Segmentation:
                 blending="additive",
                 **keywords,
             )
-        if not self._has_instances:
+        if not self.choices.has_instances:
             keywords["features"] = class_features(card.class_names)
             keywords["colormap"] = class_colormap(card.class_names)
         return self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
@@ -284,8 +234,8 @@ class Segmentation:
                     time.sleep(max(0.0, told + SECONDS_BETWEEN_NEWS - time.monotonic()))
                     yield news
                     news, told = _News(), time.monotonic()
-            if run.state == "done" and self._output is not None:
-                self._output.commit()
+            if run.state == "done":
+                self.result.commit()
             news.end = "done" if run.state == "done" else "stopped"
         except Unet3dError as error:
             news.end, news.error = "failed", error
@@ -336,9 +286,8 @@ class Segmentation:
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self.state, self.error, self.seconds_left = state, error, None
         if state == "done":
-            if self._output is not None and self.choices.path is not None:
+            if self.choices.path is not None:
                 self.layer.data = read_volume(self.choices.path).data
-                self._output = None
             # Clean-up has written everywhere, and thumbnails were left out until now.
             self.layer.refresh()
             self._scratch = None
@@ -351,51 +300,3 @@ class Segmentation:
         elif event.value is self.chosen.layer and self.is_active:
             self.notes.append(f"'{event.value.name}' is gone; the run goes on with what it had.")
             self.noted.emit(self.notes[-1])
-
-
-class _OneClass:
-    """Takes the probabilities of all classes, and keeps those of one."""
-
-    def __init__(self, array: Any, choices: Choices) -> None:
-        self.array = array
-        self._class = choices.shown_class
-        self.shape = (*array.shape, choices.card.network.classes)
-        self.dtype = array.dtype
-
-    def __setitem__(self, box: tuple[slice, ...], values: npt.NDArray[Any]) -> None:
-        # Boxes are whole along the axis of classes: the worker cuts them along z.
-        self.array[box[:3]] = values[..., self._class]
-
-
-class _BeingWritten(LazyArray):
-    """An output as a layer's data, while it is being written."""
-
-    def __init__(self, output: Output) -> None:
-        super().__init__(output.shape, output.dtype)
-        self._output = output
-
-    def read(self, box: tuple[slice, ...]) -> npt.NDArray[Any]:
-        return self._output[box]
-
-
-def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -> None:
-    """Raise an OutputError if a result in memory would not leave the computation room.
-
-    Parameters
-    ----------
-    choices
-        What is wanted.
-    shape
-        Shape (z, y, x) of the volume.
-    free_bytes
-        Free memory of this machine.
-    """
-    spec = choices.spec
-    region = spec.region or Box.whole(shape)
-    each = np.dtype(spec.dtype).itemsize + (spec.cleanup is not None)
-    needed = region.n_voxels * each
-    if choices.path is None and needed > free_bytes // 2:
-        raise OutputError(
-            f"The result takes {needed / 2**30:,.1f} GiB of memory, and {free_bytes / 2**30:,.1f} GiB are free. Write "
-            "it to a file (More), or segment a region."
-        )

@@ -75,7 +75,9 @@ class SizesPanel(Container):
         self.native.layout().addStretch()
         self._later = panel.Later(self.refresh, _REFRESH_MS, self.native)
         self._connect()
-        self.network = session.network
+        # A moment later: the window opens without waiting for a table that is behind another tab.
+        self._ask(session.network)
+        self._later()
 
     def _build(self) -> None:
         self.blocks = SpinBox(
@@ -144,7 +146,12 @@ class SizesPanel(Container):
         self._later()
 
     def _on_model(self) -> None:
-        self.network = self._session.network
+        self._ask(self._session.network)
+        self._later()
+
+    def _ask(self, network: NetworkSpec) -> None:
+        self._asked = network
+        self.blocks.value, self.filters.value, self.classes.value = network.blocks, network.filters, network.classes
 
     @property
     def network(self) -> NetworkSpec:
@@ -155,9 +162,8 @@ class SizesPanel(Container):
 
     @network.setter
     def network(self, network: NetworkSpec) -> None:
-        self._asked = network
-        self.blocks.value, self.filters.value, self.classes.value = network.blocks, network.filters, network.classes
-        self._later()
+        self._ask(network)
+        self.refresh()
 
     def refresh(self) -> None:
         """Derive every text and every enabled state from what is chosen."""

@@ -56,22 +56,6 @@ class Space:
         moved = self.moved([(factor - 1) / 2 for factor in factors])
         return replace(moved, scale=self.scale * np.asarray(factors))
 
-    def with_axis_before(self) -> dict[str, Any]:
-        """Return the keywords for a layer with an axis, such as that of classes, before z, y and x."""
-        rotate, affine = np.eye(4), np.eye(5)
-        rotate[1:, 1:], affine[1:, 1:] = self.rotate, self.affine
-        shear = np.eye(4)
-        shear[1:, 1:][np.triu_indices(3, 1)] = self.shear
-        return {
-            "scale": [1.0, *self.scale],
-            "translate": [0.0, *self.translate],
-            "rotate": rotate,
-            "shear": shear[np.triu_indices(4, 1)],
-            "affine": affine,
-            "units": ("pixel", *self.units),
-            "axis_labels": ("class", *self.axis_labels),
-        }
-
     @property
     def keywords(self) -> dict[str, Any]:
         """Return the keywords for a layer with the axes z, y and x."""

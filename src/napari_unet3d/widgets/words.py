@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration(n) for n in (0.2, 38, 150, 9000, 200000)]
+    >>> [duration(n) for n in (0.2, 38, 170, 9000, 200000)]
     ['0.2 s', '38 s', '3 min', '2.5 h', '2.3 days']
     """
     if seconds < 10:
