@@ -266,6 +266,28 @@ def test_a_killed_worker_is_told_with_the_reason_and_the_log_and_the_next_run_wo
     engine.end()
 
 
+def test_a_worker_that_died_while_idle_is_replaced_without_a_word(tmp_path):
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    engine.submit(WarmJob()).wait()
+    for _ in range(3):
+        pid = engine.pid
+        os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        assert engine.submit(WarmJob()).wait() is not None
+        assert engine.pid != pid
+    os.kill(engine.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    assert wait_until(lambda: engine.state == "off", 5)
+    engine.end()
+
+
+def test_a_current_folder_that_is_gone_does_not_matter(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    (tmp_path / "gone").rmdir()
+    assert engine.submit(WarmJob()).wait() is not None
+    engine.end()
+
+
 def test_ending_the_engine_stops_what_runs_and_what_waits_and_gives_the_memory_back(model_folder, volume, tmp_path):
     engine = LocalEngine(log=tmp_path / "worker.log")
     spec = PredictSpec(tile_shape=(48, 48, 48))

@@ -206,3 +206,39 @@ def test_a_file_that_cannot_be_read_is_one_notice(qtbot, panel, viewer, tmp_path
     assert "is a web page, not a TIFF" in notice.message
     assert not viewer.layers
     assert panel._facts.value == "Open a volume, or choose an image layer."
+
+
+def test_a_panel_that_is_opened_again_keeps_what_was_chosen(qtbot, panel, viewer, session):
+    first, second = viewer.add_image(np.zeros((2, 3, 4))), viewer.add_image(np.zeros((5, 3, 4)))
+    session.image = first
+    viewer.layers.selection.active = second
+    again = DataPanel(session)
+    qtbot.addWidget(again.native)
+    assert session.image is first
+    assert again.image.value is first
+
+
+def test_what_is_changed_elsewhere_is_seen_here(panel, viewer):
+    layer = viewer.add_image(np.zeros((2, 3, 4), np.uint8))
+    layer.scale = (3, 2, 1)
+    assert [box.value for box in panel.voxel_size] == [3, 2, 1]
+    layer.data = np.zeros((7, 3, 4), np.uint8)
+    assert panel._facts.value.startswith("7 x 3 x 4")
+
+
+def test_a_voxel_size_of_zero_cannot_be_typed(panel, viewer):
+    layer = viewer.add_image(np.zeros((2, 3, 4)))
+    panel.voxel_size[0].native.setValue(0)
+    assert layer.scale[0] > 0
+
+
+def test_the_name_of_a_class_can_be_typed_anew(qtbot, panel, viewer):
+    viewer.add_labels(np.array([[[0, 1, 2]]], np.uint8))
+    panel.class_names.native.setText("background, axon, soma")
+    panel.class_names.native.editingFinished.emit()
+    counted(qtbot, panel, 3)
+    assert [meaning for _, _, meaning in rows(panel)] == ["background", "axon", "soma"]
+    for text in ("background, axon, som", "background, axon, ", "background, axon, cell"):
+        panel.class_names.native.setText(text)
+    panel.class_names.native.editingFinished.emit()
+    assert [meaning for _, _, meaning in rows(panel)] == ["background", "axon", "cell"]

@@ -13,7 +13,7 @@ from napari.utils.notifications import notification_manager
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.postprocess import Cleanup
 from napari_unet3d.network.devices import Device
-from napari_unet3d.network.store import load_model
+from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.events import TileDone
 from napari_unet3d.tasks.predict import segment
 from napari_unet3d.tasks.specs import PredictSpec
@@ -21,6 +21,7 @@ from napari_unet3d.volumes import read_volume
 from napari_unet3d.widgets.preferences import Preferences
 from napari_unet3d.widgets.segment import SegmentPanel
 from napari_unet3d.widgets.session import Session
+from tests.models import random_model
 
 LONG_MS = 120_000
 
@@ -226,6 +227,94 @@ def test_a_worker_that_is_killed_gives_one_notice_and_the_buttons_back_and_start
     np.testing.assert_array_equal(run.layer.data, segment(volume, load_model(models_folder / "small.unet3d")))
 
 
+def stopped(qtbot, panel, session) -> None:
+    """Start, and stop after the first tiles."""
+    small_tiles(panel)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
+    panel.cancel.native.click()
+    ended(qtbot, session)
+    assert session.segmentation.state == "stopped"
+    panel.update_plan()
+    assert panel.start.native.text().startswith("Go on")
+
+
+CHANGES = {
+    "another region": lambda panel, image: setattr(panel.form.region_kind, "value", "in view"),
+    "instances": lambda panel, image: setattr(panel.form.instances, "value", True),
+    "other voxels": lambda panel, image: setattr(image, "data", image.data[:, :, :-8] + 1),
+    "another place": lambda panel, image: setattr(image, "scale", (1, 2, 3)),
+    "a file": lambda panel, image: setattr(panel.form.path, "value", "elsewhere.zarr"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_begun_goes_on_only_if_it_is_still_what_is_asked_for(qtbot, panel, session, image, change):
+    stopped(qtbot, panel, session)
+    change(panel, image)
+    qtbot.waitUntil(lambda: panel.start.native.text() == "Start", timeout=LONG_MS)
+
+
+def test_another_amount_of_memory_goes_on_with_other_tiles(qtbot, panel, session, image, volume, models_folder):
+    stopped(qtbot, panel, session)
+    panel.form.memory.value = 0.1
+    panel.update_plan()
+    assert panel.start.native.text().startswith("Go on")
+    panel.start.native.click()
+    ended(qtbot, session)
+    run = session.segmentation
+    assert len({shape for shape, _ in run._done}) == 2
+    np.testing.assert_array_equal(run.layer.data, segment(volume, load_model(models_folder / "small.unet3d")))
+
+
+def test_a_model_that_was_written_anew_begins_anew(qtbot, panel, session, image, tmp_path):
+    path = save_model(random_model(blocks=1, filters=2, seed=1), tmp_path / "mine.unet3d")
+    session.choose_model(path)
+    stopped(qtbot, panel, session)
+    save_model(random_model(blocks=1, filters=2, classes=3, seed=2), path, overwrite=True)
+    panel.update_plan()
+    assert panel.start.native.text() == "Start"
+    assert session.card.network.classes == 3
+    assert "3 classes" in panel.model.card.value
+    # A run that was stopped before is refused by the worker too, however it is continued.
+    session.segmentation.start()
+    ended(qtbot, session)
+    assert "is not the model any more that was chosen" in str(session.segmentation.error)
+
+
+def test_a_damaged_model_is_said_and_another_one_works(qtbot, panel, session, image, tmp_path, models_folder):
+    path = save_model(random_model(blocks=1, filters=2), tmp_path / "mine.unet3d")
+    (path / "weights.safetensors").write_bytes(b"damaged")
+    session.choose_model(path)
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert session.segmentation.state == "failed"
+    session.choose_model(models_folder / "small.unet3d")
+    panel.update_plan()
+    assert panel.start.enabled
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert session.segmentation.state == "done"
+
+
+def test_a_worker_that_dies_while_it_gets_warm_is_a_notice_and_start_works(qtbot, panel, session, image):
+    session.engine.end()
+    session.warm()
+    qtbot.waitUntil(lambda: session.engine.pid is not None, timeout=LONG_MS)
+    failures = []
+    session.failed.connect(failures.append)
+    qtbot.waitUntil(lambda: session.engine.running is not None and session.engine.running.state == "running")
+    os.kill(session.engine.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    qtbot.waitUntil(session._warming.has_ended.is_set, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: session.poll() or bool(failures), timeout=LONG_MS)
+    assert session.problem == ""
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert session.segmentation.state == "done"
+
+
 def test_an_error_is_a_notice_of_one_sentence_and_start_works_again(qtbot, panel, session, viewer):
     voxels = np.random.default_rng(3).random((40, 61, 92), np.float32)
     voxels[1, 2, 3] = np.nan
@@ -311,6 +400,67 @@ def test_numbered_objects_fill_as_classes_and_end_as_instances(
     assert expected.max() > 1
     np.testing.assert_array_equal(layer.data, expected)
     assert "class" not in layer.features
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".tif", ".ome.tif"])
+def test_a_single_slice_can_be_written_to_a_file(qtbot, panel, session, viewer, image, tmp_path, suffix):
+    panel.form.spec = PredictSpec(region=Box((5, 6), (0, 61), (0, 92)))
+    panel.form.path.value = str(tmp_path / f"slice{suffix}")
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert session.segmentation.state == "done"
+    assert np.asarray(viewer.layers[-1].data[0]).shape == (61, 92)
+    assert not viewer.layers[-1].editable
+
+
+def test_a_stopped_run_gives_its_file_up_when_it_is_begun_anew(qtbot, panel, session, viewer, image, tmp_path):
+    panel.form.path.value = str(tmp_path / "result.zarr")
+    stopped(qtbot, panel, session)
+    first = session.segmentation
+    panel.anew.native.click()
+    assert session.segmentation is not first
+    ended(qtbot, session)
+    assert session.segmentation.state == "done"
+    assert [path.name for path in tmp_path.iterdir() if "result" in path.name] == ["result.zarr"]
+
+
+def test_the_probability_of_a_narrow_region_is_no_colour_image(qtbot, panel, session, viewer, image):
+    panel.form.output.value = "probability of class 1"
+    panel.form.region_kind.value = "box"
+    panel.form.region_text.value = "0:40,0:61,4:7"
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert viewer.layers[-1].data.shape == (40, 61, 3)
+    assert not viewer.layers[-1].rgb
+
+
+def test_what_somebody_puts_in_place_of_the_result_stays_and_the_result_is_shown_too(
+    qtbot, panel, session, viewer, image, volume, models_folder
+):
+    small_tiles(panel)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
+    theirs = session.segmentation.layer
+    theirs.data = theirs.data.astype(np.int32)
+    ended(qtbot, session)
+    assert session.segmentation.layer is not theirs
+    expected = segment(volume, load_model(models_folder / "small.unet3d"))
+    np.testing.assert_array_equal(session.segmentation.layer.data, expected)
+
+
+def test_a_box_that_was_drawn_over_another_image_is_not_taken_for_this_one(panel, session, viewer, image):
+    panel.form.draw.native.click()
+    first = viewer.layers[-1]
+    first.add_rectangles(np.array([[0, 4, 7], [0, 4, 30], [0, 20, 30], [0, 20, 7]]))
+    other = viewer.add_image(np.zeros((40, 61, 92), np.uint8), scale=(1, 2, 3))
+    session.image = other
+    panel.form.draw.native.click()
+    second = viewer.layers[-1]
+    assert second is not first
+    assert first not in viewer.layers
+    np.testing.assert_array_equal(second.scale, other.scale)
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif"])
@@ -438,6 +588,48 @@ def test_a_result_that_is_removed_meanwhile_stops_the_run_with_one_notice(qtbot,
     assert panel.start.native.text() == "Start"
 
 
+def test_stop_now_stops_the_own_run_alone(qtbot, panel, session, engine, image, models_folder, volume):
+    from napari.components import ViewerModel
+
+    other_viewer = ViewerModel()
+    other_viewer.add_image(volume)
+    other = Session(other_viewer, engine, Preferences(models_folder, warm_start=False))
+    other_panel = SegmentPanel(other)
+    qtbot.addWidget(other_panel.native)
+    other.choose_model(models_folder / "small.unet3d")
+    other_panel.update_plan()
+    small_tiles(panel)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
+    other_panel.start.native.click()
+    other.segmentation.stop_now()
+    session.segmentation.stop_now()
+    other_panel.update_plan()
+    ended(qtbot, session)
+    ended(qtbot, other)
+    assert (session.segmentation.state, other.segmentation.state) == ("stopped", "stopped")
+    # And the other way round: what waits goes on when the one before it is stopped at once.
+    session.segmentation.start()
+    other.segmentation.start()
+    qtbot.waitUntil(lambda: session.segmentation.state == "running", timeout=LONG_MS)
+    session.segmentation.stop_now()
+    ended(qtbot, other)
+    assert other.segmentation.state == "done"
+    other.close()
+
+
+def test_a_second_click_on_cancel_does_not_end_the_worker(qtbot, panel, session, image):
+    small_tiles(panel)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
+    pid = session.engine.pid
+    panel.cancel.native.click()
+    assert not panel.cancel.native.isEnabled()
+    panel.cancel.native.click()
+    ended(qtbot, session)
+    assert session.engine.pid == pid
+
+
 def test_two_windows_share_the_worker_and_the_second_waits_its_turn(
     qtbot, panel, session, engine, image, models_folder, volume
 ):
@@ -454,7 +646,7 @@ def test_two_windows_share_the_worker_and_the_second_waits_its_turn(
     panel.start.native.click()
     other_panel.start.native.click()
     assert other.segmentation.n_before >= 1
-    assert other_panel._state.value in ("Waiting: 2 before it.", "Starting the worker ..")
+    assert other_panel._state.value == f"Waiting: {other.segmentation.n_before} before it."
     ended(qtbot, session)
     ended(qtbot, other)
     assert (session.segmentation.state, other.segmentation.state) == ("done", "done")

@@ -176,13 +176,13 @@ def test_an_edit_is_answered_a_moment_later(panel, qtbot):
     qtbot.waitUntil(lambda: rows(panel)[0][0] == "44", timeout=2000)
 
 
-def test_the_network_of_the_chosen_model_comes_back(session, panel):
+def test_the_network_of_the_chosen_model_comes_back(session, panel, qtbot):
     panel.filters.value = 32
     panel.refresh()
     assert not panel._other_row.native.isHidden()
     panel.reset.native.click()
     assert panel.network == session.network
-    assert panel._other_row.native.isHidden()
+    qtbot.waitUntil(panel._other_row.native.isHidden)
     panel.filters.value = 32
     session.model_changed.emit()
     assert panel.network == session.network

@@ -25,7 +25,8 @@ from napari_unet3d.engine import wire
 from napari_unet3d.engine.blocks import Blocks
 from napari_unet3d.engine.runs import Run
 from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError
-from napari_unet3d.tasks.jobs import JobResult, SegmentJob, WarmJob
+from napari_unet3d.network.devices import Device
+from napari_unet3d.tasks.jobs import JobResult, SegmentJob, WarmJob, WarmResult
 
 IDLE_SECONDS = 900.0
 _RUN_SCRIPT = "from napari_unet3d.engine import remote\nremote.run(task, job, arrays)"
@@ -53,17 +54,19 @@ class LocalEngine:
         The runs that have not begun, the next one first.
     running
         The run that is being carried out.
+    devices
+        What the worker has found when it was warmed, or None.
     """
 
     def __init__(self, *, idle_seconds: float = IDLE_SECONDS, log: Path | None = None) -> None:
         self.idle_seconds = idle_seconds
-        self.log = log or user_log_path("napari-unet3d", appauthor=False) / f"worker-{os.getpid()}.log"
+        self.log = (log or user_log_path("napari-unet3d", appauthor=False) / f"worker-{os.getpid()}.log").absolute()
         self.queue: list[Run] = []
         self.running: Run | None = None
+        self.devices: list[Device] | None = None
         self.blocks = Blocks()
         self._service: Service | None = None
         self._is_ready = False
-        self._is_being_ended = False
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._messages: SimpleQueue[TaskEvent | None] = SimpleQueue()
@@ -73,8 +76,8 @@ class LocalEngine:
     def state(self) -> EngineState:
         """Return what the worker does: `off`, `starting`, `ready`, `busy`."""
         with self._lock:
-            if self._service is None:
-                return "starting" if self.queue else "off"
+            if self._service is None or not self._service.is_alive():
+                return "starting" if self.queue or self.running is not None else "off"
             if not self._is_ready:
                 return "starting"
             return "busy" if self.running is not None else "ready"
@@ -121,11 +124,21 @@ class LocalEngine:
             waiting, self.queue = self.queue, []
             for run in waiting:
                 run.end("stopped")
-            self._is_being_ended = self._service is not None
+            if self.running is not None:
+                self.running.is_given_up = True
             if self._service is not None and self._service.is_alive():
                 self._service.kill()
             if self.running is None:
                 self._forget_service()
+
+    def stop_now(self, run: Run) -> None:
+        """Stop a run at once: withdraw it if it waits, end the worker if it is carried out. Others go on after it."""
+        with self._lock:
+            if run is not self.running:
+                self._cancel(run)
+            elif self._service is not None and self._service.is_alive():
+                run.is_given_up = True
+                self._service.kill()
 
     def _cancel(self, run: Run) -> None:
         with self._lock:
@@ -149,6 +162,9 @@ class LocalEngine:
                 run = self.running = self.queue.pop(0)
             try:
                 self._carry_out(run)
+                if run.state == "queued":
+                    # The worker had died just before: with a new one.
+                    self._carry_out(run, is_last_try=True)
             except Unet3dError as error:
                 run.end("failed", error=error)
             except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
@@ -161,7 +177,7 @@ class LocalEngine:
                         self._forget_service()
 
     def _forget_service(self) -> None:
-        service, self._service, self._is_ready, self._is_being_ended = self._service, None, False, False
+        service, self._service, self._is_ready = self._service, None, False
         process = None if service is None else service._process
         if service is not None and process is not None:
             # Its threads end with the process; the pipes are left to us.
@@ -170,24 +186,23 @@ class LocalEngine:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def _carry_out(self, run: Run) -> None:
-        """Run one job to its end."""
+    def _carry_out(self, run: Run, *, is_last_try: bool = False) -> None:
+        """Run one job to its end, or leave it queued if the worker is gone before the job has reached it."""
         messages: SimpleQueue[TaskEvent | None] = SimpleQueue()
         self._messages = messages
         service = self._started()
-        if run.wants_stop.is_set():
+        if run.wants_stop.is_set() or run.is_given_up:
             return run.end("stopped")
         inputs = {
             "job": run.job.model_dump_json(),
             "arrays": {name: [list(array.shape), array.dtype.str] for name, array in run.arrays.items()},
         }
         task = service.task(_RUN_SCRIPT, inputs).listen(messages.put)
-        run.state = "running"
         refused: Unet3dError | None = None
         try:
             task.start()
-        except (OSError, ValueError) as error:
-            raise self._ended(service) from error
+        except (OSError, ValueError):
+            return self._end_of(run, service, is_last_try=is_last_try)
         while True:
             try:
                 message = messages.get(timeout=_SECONDS_BETWEEN_LOOKS)
@@ -195,13 +210,14 @@ class LocalEngine:
                 # A task that was given to a process just as it died is never told of it.
                 if service.is_alive():
                     continue
-                return self._end_of(run, service)
+                return self._end_of(run, service, is_last_try=is_last_try)
             if message is None:
                 self._ask(service, task.cancel)
                 continue
             match message.response_type:
                 case ResponseType.LAUNCH:
                     self._is_ready = True
+                    run.state = "running"
                 case ResponseType.UPDATE:
                     try:
                         self._take(service, run, message.info or {})
@@ -215,19 +231,20 @@ class LocalEngine:
                         f"The worker met an error that was not foreseen. Its log is {self.log}", task.error or ""
                     )
                 case ResponseType.CRASH:
-                    return self._end_of(run, service)
+                    return self._end_of(run, service, is_last_try=is_last_try)
 
     def _started(self) -> Service:
         with self._lock:
             if self._service is not None and self._service.is_alive():
                 return self._service
-            self._is_ready = self._is_being_ended = False
+            self._forget_service()
             self.log.parent.mkdir(parents=True, exist_ok=True)
             _remove_old_logs(self.log.parent)
             self.log.write_text("", encoding="utf-8")
             # -P: a file numpy.py in the current folder is not imported.
             words = [sys.executable, "-P", "-m", "napari_unet3d.engine.worker", str(self.log), str(os.getpid())]
-            self._service = Service(Path.cwd(), None, *words).start()
+            # Not in the current folder, which may be gone.
+            self._service = Service(self.log.parent, None, *words).start()
             return self._service
 
     def _take(self, service: Service, run: Run, info: dict[str, Any]) -> None:
@@ -271,12 +288,15 @@ class LocalEngine:
         elif "stopped" in outputs:
             run.end("stopped")
         else:
-            run.end("done", result=_RESULT.validate_json(outputs["result"]))
+            result = _RESULT.validate_json(outputs["result"])
+            if isinstance(result, WarmResult):
+                self.devices = list(result.devices)
+            run.end("done", result=result)
 
-    def _end_of(self, run: Run, service: Service) -> None:
-        if self._is_being_ended:
+    def _end_of(self, run: Run, service: Service, *, is_last_try: bool) -> None:
+        if run.is_given_up:
             run.end("stopped")
-        else:
+        elif run.state == "running" or is_last_try:
             run.end("failed", error=self._ended(service))
 
     def _ended(self, service: Service) -> EngineError:

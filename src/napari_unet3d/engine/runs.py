@@ -45,6 +45,8 @@ class Run:
         self.error: Unet3dError | None = None
         self.has_ended = Flag()
         self.wants_stop = Flag()
+        # Its worker is ended on purpose.
+        self.is_given_up = False
         self._on_cancel = on_cancel
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._is_drained = False

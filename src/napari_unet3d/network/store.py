@@ -102,8 +102,8 @@ def save_model(model: Model, path: str | os.PathLike[str], *, overwrite: bool = 
     return target
 
 
-def read_card(path: str | os.PathLike[str]) -> ModelCard:
-    """Return what is known of a model in a folder, without reading its weights.
+def read_card(path: str | os.PathLike[str]) -> tuple[ModelCard, str]:
+    """Return what is known of a model in a folder, and the SHA-256 of its weights, which are not read.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     """
     folder = _read_card(_card_file(Path(path).absolute()))
     _check_size(folder.model.network, Path(path) / CARD_FILE)
-    return folder.model
+    return folder.model, folder.weights.sha256
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:

@@ -109,6 +109,8 @@ def remember_run(result: PredictResult, model: Model, spec: PredictSpec) -> None
     """Keep how fast a run was, for the next plan."""
     from napari_unet3d.network.devices import select_device
 
+    if not result.flops_per_second:  # everything was done already
+        return
     # One short tile says more of the compilation than of the speed.
     if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
         remember_speed(select_device(spec.device).label, model.spec, result.flops_per_second)

@@ -18,6 +18,7 @@ from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.tiling import Readable
+from napari_unet3d.errors import ModelError
 from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.files import remember_run
@@ -57,10 +58,13 @@ class SegmentJob(Spec):
         What is looked at, in voxels of the volume.
     done
         What an earlier, stopped run has left in the arrays.
+    weights_sha256
+        Which weights the model must have; None takes what is there.
     """
 
     kind: Literal["segment"] = "segment"
     model: Path
+    weights_sha256: str | None = None
     spec: PredictSpec = PredictSpec()
     image: OnDisk | None = None
     focus: Box | None = None
@@ -68,16 +72,9 @@ class SegmentJob(Spec):
 
 
 class WarmJob(Spec):
-    """Import TensorFlow and say which devices there are, so that the first click need not wait for it.
-
-    Attributes
-    ----------
-    model
-        A model folder to load as well.
-    """
+    """Import TensorFlow and say which devices there are, so that the first click need not wait for it."""
 
     kind: Literal["warm"] = "warm"
-    model: Path | None = None
 
 
 class SegmentResult(Spec):
@@ -116,7 +113,11 @@ def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Genera
         As `predict`, `load_model` and `read_volume`.
     """
     if isinstance(job, WarmJob):
-        return _warm(job)
+        return _warm()
+    if job.weights_sha256 not in (None, _weights_of(job.model)):
+        raise ModelError(
+            f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
+        )
     model = cached_model(job.model)
     volume: Readable = arrays[IMAGE] if job.image is None else read_volume(**job.image.model_dump()).data
     result = yield from predict(
@@ -128,13 +129,17 @@ def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Genera
     )
 
 
-def _warm(job: WarmJob) -> WarmResult:
+def _weights_of(path: Path) -> str:
+    from napari_unet3d.network.store import read_card
+
+    return read_card(path)[1]
+
+
+def _warm() -> WarmResult:
     from napari_unet3d.network.devices import list_devices
     from napari_unet3d.network.runtime import load_tensorflow
 
     load_tensorflow()
-    if job.model is not None:
-        cached_model(job.model)
     return WarmResult(devices=tuple(list_devices()))
 
 

@@ -31,6 +31,7 @@ class BoxDrawing:
         self._session = session
         self._on_drawn = on_drawn
         self._layer: Shapes | None = None
+        self._space: Any = None
 
     def begin(self) -> None:
         """Make the layer, if it is not there, and let the user draw."""
@@ -40,7 +41,11 @@ class BoxDrawing:
         except VolumeError as error:
             notify_error(error)
             return
+        if self._layer is not None and self._layer in viewer.layers and not space.equals(self._space):
+            # Drawn over another image, or another level: its voxels are not those of this one.
+            viewer.layers.remove(self._layer)
         if self._layer is None or self._layer not in viewer.layers:
+            self._space = space
             self._layer = viewer.add_shapes(
                 ndim=3, name="region", edge_color="#56b4e9", face_color="transparent", edge_width=2, **space.keywords
             )
@@ -53,9 +58,12 @@ class BoxDrawing:
         if self._layer is None or not len(self._layer.data):
             return
         try:
-            shape = self._session.volume().shape
+            volume = self._session.volume()
         except VolumeError:
             return
+        if not volume.space.equals(self._space):
+            return
+        shape = volume.shape
         corners = np.asarray(self._layer.data[-1])
         low, high = corners.min(axis=0), corners.max(axis=0)
         intervals = []

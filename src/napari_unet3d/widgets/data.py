@@ -58,7 +58,7 @@ class DataPanel(Container):
         )
         self._facts = panel.text()
         self.voxel_size = [
-            FloatSpinBox(value=1, min=1e-9, max=1e9, step=0.01, tooltip=f"Size of a voxel along {axis}.")
+            FloatSpinBox(value=1, min=10**-_DECIMALS, max=1e9, step=0.01, tooltip=f"Size of a voxel along {axis}.")
             for axis in "zyx"
         ]
         for box in self.voxel_size:
@@ -100,14 +100,19 @@ class DataPanel(Container):
         self.labels_layer.changed.connect(lambda layer: setattr(session, "labels", layer))
         panel.listen(self, session.image_changed, self._on_image)
         panel.listen(self, session.labels_changed, self._on_labels)
+        panel.listen(self, session.viewer.dims.events.current_step, self._on_step)
         self.open.changed.connect(lambda: self._on_open(folder=False))
         self.open_folder.changed.connect(lambda: self._on_open(folder=True))
         for widget in (*self.voxel_size, self.unit):
             widget.changed.connect(lambda: self._write_voxel_size())
-        self.class_names.changed.connect(lambda: self.meanings.update_names())
+        # When it is finished: half a name is no class.
+        self.class_names.native.editingFinished.connect(lambda: self.meanings.update_names())
         self.annotate.changed.connect(lambda: self.new_annotation())
-        session.image = self.image.value
-        session.labels = self.labels_layer.value
+        # What was chosen in an earlier widget of this window stays chosen.
+        if session.image not in session.viewer.layers:
+            session.image = self.image.value
+        if session.labels not in session.viewer.layers:
+            session.labels = self.labels_layer.value
         self._on_image()
         self._on_labels()
 
@@ -136,6 +141,11 @@ class DataPanel(Container):
         panel.say(self._notes, "\n".join(volume.notes))
         panel.say(self._range, "values are being looked at ..")
         self._later()
+
+    def _on_step(self, *_: Any) -> None:
+        image = self._session.image
+        if image is not None and image.ndim > 3:
+            self._on_image()
 
     def _show_nothing(self, reason: str) -> None:
         panel.say(self._facts, reason)
@@ -181,7 +191,6 @@ class DataPanel(Container):
             units[axis] = self.unit.value
         image.scale = scale
         image.units = units
-        self._session.image_changed.emit()
 
     def _on_open(self, *, folder: bool) -> None:
         from qtpy.QtWidgets import QFileDialog

@@ -7,6 +7,7 @@ may have one axis more than z, y, x: channels, or another that one position is c
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,8 @@ class LayerVolume:
         The position along the extra axis that was taken; None where that axis holds the channels, or is not there.
     factors
         How much larger (z, y, x) its voxels are than those of the full resolution.
+    source
+        The layer's data, of which this is a view.
     """
 
     layer: Image | Labels
@@ -73,6 +76,7 @@ class LayerVolume:
     extra_axis: int | None = None
     position: int | None = None
     factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    source: Any = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -173,6 +177,7 @@ def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, po
         extra_axis=extra,
         position=taken,
         factors=factors,
+        source=data,
     )
 
 
@@ -266,10 +271,12 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerD
         keywords["units"] = ("pixel", *keywords["units"])
         keywords["axis_labels"] = ("c", *AXES)
     elif volume.is_lazy and volume.path:
-        _on_disk[data] = OnDisk(path=volume.path)
+        _on_disk[data] = OnDisk(path=os.path.abspath(volume.path))
     if kind == "image":
         low, high = _contrast(volume)
         keywords["contrast_limits"] = (low, high)
+        # Otherwise a volume 3 or 4 voxels wide is taken for a colour image.
+        keywords["rgb"] = False
     elif np.dtype(data.dtype).kind == "f":
         data = _integral(data, volume.name)
     return data, keywords, kind

@@ -52,6 +52,8 @@ class ModelChoice(Container):
         """
         if self._session.model is None or self._session.card is None:
             raise SpecError("Choose a model, or browse to one.")
+        # It may have been written anew, or be gone.
+        self._session.choose_model(self._session.model)
         return self._session.model, self._session.card
 
     def take(self, path: Path) -> None:

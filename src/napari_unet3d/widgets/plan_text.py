@@ -33,7 +33,7 @@ def describe_progress(run: Segmentation) -> str:
     what = "tiles" if run.phase == "segmenting" else "slabs"
     match run.state:
         case "queued":
-            return f"Waiting: {run.n_before} before it." if run.n_before > 1 else "Starting the worker .."
+            return f"Waiting: {run.n_before} before it." if run.n_before else "Starting the worker .."
         case "running":
             left = "" if run.seconds_left is None else f", {duration(run.seconds_left)} left"
             return f"{run.phase.capitalize()}: {run.n_done:,} of {run.n_tiles:,} {what}{left}"

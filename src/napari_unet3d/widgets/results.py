@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import OutputError
 from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.volumes import Output, create_output
-from napari_unet3d.volumes.arrays import LazyArray
+from napari_unet3d.volumes import Output, create_output, read_volume
+from napari_unet3d.volumes.arrays import LazyArray, box_shape
 from napari_unet3d.widgets.layers import LayerVolume
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class Choices:
         With probabilities, the class whose probability becomes the layer.
     path
         Where the result is written, `.zarr` or `.tif`; None keeps it in memory.
+    is_view
+        The region is what was in view, which moves on.
+    weights_sha256
+        Which weights the model had when it was chosen.
     """
 
     model: Path
@@ -43,6 +48,16 @@ class Choices:
     spec: PredictSpec
     shown_class: int = 1
     path: Path | None = None
+    is_view: bool = False
+    weights_sha256: str = ""
+
+    def goes_on_with(self, other: Choices) -> bool:
+        """Return whether a run that was begun with `other` goes on: only memory and what is in view may differ."""
+        free: dict[str, Any] = {"memory_bytes": None}
+        if self.is_view and other.is_view:
+            free["region"] = None
+        ours, theirs = (replace(choices, spec=choices.spec.model_copy(update=free)) for choices in (self, other))
+        return ours == theirs
 
     def region(self, shape: tuple[int, int, int]) -> Box:
         """Return what is segmented of a volume of `shape`, in its voxels."""
@@ -54,7 +69,7 @@ class Choices:
         return self.spec.cleanup is not None and self.spec.cleanup.instances
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """Where a result goes.
 
@@ -71,6 +86,7 @@ class Result:
     sink: Any
     shown: Any
     output: Output | None = None
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def commit(self) -> None:
         """Put a file in its place, now that it is complete.
@@ -81,12 +97,17 @@ class Result:
             If that cannot be done.
         """
         if self.output is not None:
-            self.output.commit()
+            # A TIFF of one slice is read as an image, which is no volume; and one slice is small.
+            slice_alone = self.output[:, :, :] if self.output.shape[0] == 1 else None
+            with self._lock:
+                path = self.output.commit()
+            self.shown.committed = read_volume(path, axes="zyx").data if slice_alone is None else slice_alone
 
     def discard(self) -> None:
-        """Remove a file that was begun and not finished."""
+        """Remove a file that was begun and not finished; one that is being finished stays."""
         if self.output is not None:
-            self.output.discard()
+            with self._lock:
+                self.output.discard()
 
 
 def make_result(chosen: LayerVolume, choices: Choices) -> Result:
@@ -130,14 +151,26 @@ class _OneClass:
 
 
 class _BeingWritten(LazyArray):
-    """An output as a layer's data, while it is being written."""
+    """An output as a layer's data, while it is being written, and after.
+
+    Attributes
+    ----------
+    committed
+        The finished file, once it is there.
+    """
 
     def __init__(self, output: Output) -> None:
         super().__init__(output.shape, output.dtype)
         self._output = output
+        self.committed: Any = None
 
     def read(self, box: tuple[slice, ...]) -> npt.NDArray[Any]:
-        return self._output[box]
+        if self.committed is not None:
+            return np.asarray(self.committed[box])
+        try:
+            return self._output[box]
+        except ValueError:  # it is being put in its place, or was given up
+            return np.zeros(box_shape(box), self.dtype)
 
 
 def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -> None:

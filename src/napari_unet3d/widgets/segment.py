@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from magicgui.widgets import Container, ProgressBar, PushButton
@@ -16,12 +17,13 @@ from napari_unet3d.widgets.model_choice import ModelChoice
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.plan_text import describe_plan, describe_progress, voxel_size_warning
 from napari_unet3d.widgets.results import Choices, check_room
-from napari_unet3d.widgets.segment_form import VIEW, SegmentForm
+from napari_unet3d.widgets.segment_form import SegmentForm
 from napari_unet3d.widgets.segmentation import Segmentation
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.view import shown_box
 
 _REPLAN_MS = 150
+_STOP_NOW_AFTER = 1.0
 _HOST = Device("cpu", "this machine")
 
 
@@ -46,6 +48,7 @@ class SegmentPanel(Container):
         self.plan: TilePlan | None = None
         self._followed: Segmentation | None = None
         self._notified: Segmentation | None = None
+        self._cancelled_at = 0.0
         self._build()
         super().__init__(
             widgets=[self.image, self._image_facts, self.model, self.form, self._below], layout="vertical", labels=True
@@ -53,6 +56,7 @@ class SegmentPanel(Container):
         self.margins = (6, 6, 6, 6)
         self.native.layout().addStretch()
         self._later = panel.Later(self.update_plan, _REPLAN_MS, self.native)
+        self._enable_later = panel.Later(self.update_state, int(1000 * _STOP_NOW_AFTER) + 50, self.native)
         self._connect()
         self._follow_segmentation()
         self.update_plan()
@@ -95,6 +99,7 @@ class SegmentPanel(Container):
             (session.image_changed, self._on_image),
             (session.model_changed, self._on_model),
             (session.devices_changed, self._on_devices),
+            (session.failed, self._on_failure),
             (session.segmentation_changed, self._follow_segmentation),
             (dims.current_step, self._on_view),
             (dims.ndisplay, self._on_view),
@@ -124,7 +129,15 @@ class SegmentPanel(Container):
         if spec.memory_bytes is None and device is not None and (memory := self._session.memory(device)) is not None:
             # What is shown is what runs, although the memory may have changed by then.
             spec = spec.model_copy(update={"memory_bytes": max(1, memory.usable)})
-        return Choices(model, card, spec, self.form.shown_class, self.form.result_path)
+        return Choices(
+            model,
+            card,
+            spec,
+            self.form.shown_class,
+            self.form.result_path,
+            self.form.is_view,
+            self._session.weights_sha256,
+        )
 
     def update_plan(self) -> None:
         """Plan anew what Start would do, and show it or why it could not."""
@@ -136,6 +149,7 @@ class SegmentPanel(Container):
             self._check(volume, choices)
             device = session.device(choices.spec.device)
             if device is None:
+                session.warm()
                 sentence = "The worker is being asked which devices there are."
             else:
                 self.plan = plan_tiles(
@@ -167,8 +181,10 @@ class SegmentPanel(Container):
         self.start.enabled = not active and (ready or can_go_on)
         self.anew.visible = can_go_on and not active
         self.anew.enabled = ready
-        self.cancel.enabled = active
-        self.cancel.text = "Stop now" if run is not None and run.state == "stopping" else "Cancel"
+        is_stopping = run is not None and run.state == "stopping"
+        # A double click on Cancel shall not be a Stop now.
+        self.cancel.enabled = active and not (is_stopping and time.monotonic() - self._cancelled_at < _STOP_NOW_AFTER)
+        self.cancel.text = "Stop now" if is_stopping else "Cancel"
         self.progress.visible = active
         if run is not None:
             self.progress.max = max(1, run.n_tiles)
@@ -177,31 +193,23 @@ class SegmentPanel(Container):
 
     def _is_same(self, run: Segmentation) -> bool:
         """Return whether Start would do what a stopped run had begun."""
-        if run.layer not in self._session.viewer.layers or run.chosen.layer is not self._session.image:
+        if run.layer not in self._session.viewer.layers:
             return False
         try:
-            choices = self.choices()
+            return run.is_of(self._session.volume()) and self.choices().goes_on_with(run.choices)
         except Unet3dError:
             return False
-        ours, theirs = (
-            (c.model, c.shown_class, c.path, c.spec.model_copy(update={"memory_bytes": None}))
-            for c in (choices, run.choices)
-        )
-        if self.form.region_kind.value == VIEW:
-            # The view has moved since; going on means what was begun.
-            ours, theirs = ours[:3], theirs[:3]
-        return ours == theirs and run.chosen.level == self._session.level
 
     def _start(self, *, anew: bool = False) -> None:
         session = self._session
         run = session.segmentation
         try:
-            volume = session.volume()
+            volume, choices = session.volume(), self.choices()
             if run is not None and not anew and run.state in ("stopped", "failed") and self._is_same(run):
-                run.start(shown_box(session.viewer, volume))
+                run.start(shown_box(session.viewer, volume), memory_bytes=choices.spec.memory_bytes)
                 return
-            choices = self.choices()
             self._check(volume, choices)
+            session.release(choices.path)
             run = Segmentation(session.viewer, session.engine, volume, choices)
         except Unet3dError as error:
             notify_error(error)
@@ -216,7 +224,9 @@ class SegmentPanel(Container):
         if run.state == "stopping":
             run.stop_now()
         else:
+            self._cancelled_at = time.monotonic()
             run.cancel()
+            self._enable_later()
 
     def _follow_segmentation(self) -> None:
         run = self._session.segmentation
@@ -225,6 +235,9 @@ class SegmentPanel(Container):
             panel.listen(self, run.changed, self._on_run)
             panel.listen(self, run.noted, self._on_note)
         self.update_state()
+
+    def _on_failure(self, error: Unet3dError) -> None:
+        notify_error(error)
 
     def _on_note(self, sentence: str) -> None:
         notify(sentence)
@@ -256,5 +269,5 @@ class SegmentPanel(Container):
         self._later()
 
     def _on_view(self, *_: Any) -> None:
-        if self.form.region_kind.value == VIEW:
+        if self.form.is_view or (self._session.image is not None and self._session.image.ndim > 3):
             self._later()

@@ -10,6 +10,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEd
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.postprocess import Cleanup
+from napari_unet3d.errors import OutputError
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.box_drawing import BoxDrawing
@@ -196,9 +197,23 @@ class SegmentForm(Container):
 
     @property
     def result_path(self) -> Path | None:
-        """Return the file that the result is written to, or None for the memory."""
+        """Return the file that the result is written to, or None for the memory.
+
+        Raises
+        ------
+        OutputError
+            If there is no such home folder.
+        """
         written = self.path.value.strip()
-        return Path(written).expanduser() if written else None
+        try:
+            return Path(written).expanduser().absolute() if written else None
+        except RuntimeError as error:
+            raise OutputError(f"{written!r} begins with the home folder of somebody who is not here.") from error
+
+    @property
+    def is_view(self) -> bool:
+        """Return whether the region is what is in view."""
+        return bool(self.region_kind.value == VIEW)
 
     def update_levels(self) -> None:
         """Offer the levels of the chosen image."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +20,6 @@ from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.jobs import IMAGE, RESULT, SCRATCH, SegmentJob
-from napari_unet3d.volumes import read_volume
 from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.layers import LayerVolume
 from napari_unet3d.widgets.results import Choices, make_result
@@ -123,27 +122,43 @@ class Segmentation:
 
     @property
     def n_before(self) -> int:
-        """Return how many jobs the worker has before this one."""
-        queue = self.engine.queue
-        return queue.index(self._run) + 1 if self._run in queue else 0
+        """Return how many jobs the worker does before this one."""
+        queue = list(self.engine.queue)
+        return queue.index(self._run) + (self.engine.running is not None) if self._run in queue else 0
 
-    def start(self, focus: Box | None = None) -> None:
+    @property
+    def holds_file(self) -> bool:
+        """Return whether it has begun a file that is not finished."""
+        return self.result.output is not None and self.state != "done"
+
+    def is_of(self, chosen: LayerVolume) -> bool:
+        """Return whether it segments this volume: the same voxels in the same place."""
+        ours = self.chosen
+        same = ours.source is chosen.source and (ours.level, ours.position) == (chosen.level, chosen.position)
+        return same and ours.layer is chosen.layer and ours.space.equals(chosen.space)
+
+    def start(self, focus: Box | None = None, *, memory_bytes: int | None = None) -> None:
         """Begin, or go on after a stop or a failure; returns at once.
 
         Parameters
         ----------
         focus
             What is looked at now, in voxels of the volume; None keeps what was said before.
+        memory_bytes
+            What may be used from now on; None keeps it as it was.
         """
-        from napari.qt.threading import create_worker
-
         if self.is_active and self._run is not None:
             return
         self._focus = focus or self._focus
-        self.state, self.error, self.seconds_left = "queued", None, None
+        if memory_bytes is not None:
+            spec = self.choices.spec.model_copy(update={"memory_bytes": memory_bytes})
+            self.choices = replace(self.choices, spec=spec)
+        self.state, self.error, self.seconds_left, self.phase = "queued", None, None, "segmenting"
+        self.n_done = 0
         done = tuple(DoneTiles(shape, tuple(boxes)) for shape, boxes in self._done)
         job = SegmentJob(
             model=self.choices.model,
+            weights_sha256=self.choices.weights_sha256 or None,
             spec=self.choices.spec,
             image=self.chosen.on_disk,
             focus=self._focus,
@@ -155,14 +170,7 @@ class Segmentation:
         if self._scratch is not None:
             arrays[SCRATCH] = self._scratch
         self._run = self.engine.submit(job, arrays)
-        self._worker = create_worker(
-            self._follow,
-            self._run,
-            _progress={"desc": f"3D U-Net: {self.layer.name}"},
-            _connect={"yielded": self._on_news},
-        )
-        # napari's task manager can stop it too.
-        self._worker.aborted.connect(self._on_aborted)
+        self._attach({"desc": f"3D U-Net: {self.layer.name}"})
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -174,13 +182,32 @@ class Segmentation:
 
     def stop_now(self) -> None:
         """Stop at once by ending the worker; the tile that is being computed is lost."""
-        if self.is_active:
+        if self.is_active and self._run is not None:
             self.state = "stopping"
-            self.engine.end()
+            self.engine.stop_now(self._run)
             self.changed.emit()
+
+    def release(self) -> None:
+        """Give up the file that a stopped run has begun."""
+        if not self.is_active:
+            self.result.discard()
+            self._done.clear()
+
+    def _attach(self, progress: dict[str, Any] | None = None) -> None:
+        """Follow the run in a thread that napari knows; its task manager can stop it, and then another one follows."""
+        from napari.qt.threading import create_worker
+
+        self._worker = create_worker(
+            self._follow,
+            self._run,
+            _progress=progress,
+            _connect={"yielded": self._on_news, "aborted": self._on_aborted},
+        )
 
     def close(self) -> None:
         """Stop for good, as the window is closed: nothing is shown any more."""
+        if self._is_closed:
+            return
         self._is_closed = True
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         if self._run is not None:
@@ -207,6 +234,8 @@ class Segmentation:
             shown = card.class_names[self.choices.shown_class]
             return self.viewer.add_image(
                 data,
+                # Otherwise a region 3 voxels wide is taken for a colour image.
+                rgb=False,
                 name=f"{name}, probability of {shown}",
                 contrast_limits=(0.0, 1.0),
                 colormap="inferno",
@@ -216,7 +245,10 @@ class Segmentation:
         if not self.choices.has_instances:
             keywords["features"] = class_features(card.class_names)
             keywords["colormap"] = class_colormap(card.class_names)
-        return self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
+        labels = self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
+        # A file cannot be painted in.
+        labels.editable = self.result.output is None
+        return labels
 
     def _follow(self, run: Run) -> Iterator[_News]:
         """Wait for news and pass them on, at most ten times a second; in a thread of its own.
@@ -242,17 +274,24 @@ class Segmentation:
         yield news
 
     def _on_aborted(self) -> None:
-        from napari.qt.threading import create_worker
-
         if self._run is not None and not self._is_closed:
             self.cancel()
-            self._worker = create_worker(self._follow, self._run, _connect={"yielded": self._on_news})
+            self._attach()
 
     def _on_news(self, news: _News) -> None:
         if self._is_closed:
             return
+        try:
+            self._take(news.events)
+            if news.end is not None:
+                self._end(news.end, news.error)
+        finally:
+            # Whatever a layer raises, the buttons come back.
+            self.changed.emit()
+
+    def _take(self, events: list[Event]) -> None:
         boxes = []
-        for event in news.events:
+        for event in events:
             match event:
                 case Started():
                     self.state = "running" if self.state == "queued" else self.state
@@ -266,14 +305,10 @@ class Segmentation:
                     self.phase, self.n_done, self.n_tiles = event.what, event.done, event.total
                     self.seconds_left = None
                 case Note():
-                    self.notes.append(event.text)
-                    self.noted.emit(event.text)
-        if boxes:
+                    self._note(event.text)
+        if boxes and self.layer.data is self.result.shown:
             refresh_boxes(self.layer, boxes)
         self._show_progress()
-        if news.end is not None:
-            self._end(news.end, news.error)
-        self.changed.emit()
 
     def _show_progress(self) -> None:
         bar = getattr(self._worker, "pbar", None)
@@ -285,18 +320,26 @@ class Segmentation:
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self.state, self.error, self.seconds_left = state, error, None
-        if state == "done":
-            if self.choices.path is not None:
-                self.layer.data = read_volume(self.choices.path).data
+        if state != "done":
+            return
+        self._scratch = None
+        if self.layer.data is self.result.shown:
             # Clean-up has written everywhere, and thumbnails were left out until now.
             self.layer.refresh()
-            self._scratch = None
+        elif self.layer in self.viewer.layers:
+            # What somebody put in its place meanwhile stays.
+            self._note(f"The data of '{self.layer.name}' were replaced meanwhile; the result is in a layer of its own.")
+            self.layer = self._add_layer()
+
+    def _note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        self.noted.emit(sentence)
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer and self.is_active:
-            self.notes.append("The layer that was being filled is gone, so the run was stopped.")
-            self.noted.emit(self.notes[-1])
+            self._note("The layer that was being filled is gone, so the run was stopped.")
             self.cancel()
+        elif event.value is self.layer:
+            self.release()
         elif event.value is self.chosen.layer and self.is_active:
-            self.notes.append(f"'{event.value.name}' is gone; the run goes on with what it had.")
-            self.noted.emit(self.notes[-1])
+            self._note(f"'{event.value.name}' is gone; the run goes on with what it had.")

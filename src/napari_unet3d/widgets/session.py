@@ -6,9 +6,6 @@ threads find out is told by `poll`, which the window calls: signals are emitted 
 
 from __future__ import annotations
 
-import importlib.util
-import threading
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +15,9 @@ from psygnal import Signal
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.engine import LocalEngine
-from napari_unet3d.errors import Unet3dError, VolumeError
-from napari_unet3d.network.devices import Device, free_memory, known_devices, usable_memory
+from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
-from napari_unet3d.tasks.jobs import WarmJob, WarmResult
+from napari_unet3d.widgets.device_watch import DeviceWatch, Memory
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume, n_levels, unwrapped, why_no_volume
 from napari_unet3d.widgets.preferences import Preferences, read_preferences
 from napari_unet3d.widgets.words import times
@@ -33,18 +29,8 @@ if TYPE_CHECKING:
     from napari_unet3d.network.model import ModelCard
     from napari_unet3d.widgets.segmentation import Segmentation
 
-_NO_TENSORFLOW = "TensorFlow is not installed here, so nothing can be computed: pip install tensorflow"
 
-
-@dataclass(frozen=True)
-class Memory:
-    """The memory of a device, in bytes: what is free, and what a run takes of it when nobody says how much."""
-
-    free: int
-    usable: int
-
-
-class Session:
+class Session(DeviceWatch):
     """What is chosen and what goes on in one window.
 
     Parameters
@@ -58,10 +44,6 @@ class Session:
 
     Attributes
     ----------
-    devices
-        What the worker found, or None as long as nobody has asked it and there may be a GPU.
-    problem
-        Why nothing can be computed, as a sentence, or an empty text.
     segmentation
         The last run of this window, or None.
     """
@@ -69,24 +51,20 @@ class Session:
     image_changed = Signal()
     labels_changed = Signal()
     model_changed = Signal()
-    devices_changed = Signal()
     segmentation_changed = Signal()
 
     def __init__(self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences) -> None:
+        super().__init__(engine)
         self.viewer = viewer
-        self.engine = engine
         self.preferences = preferences
-        self.devices: list[Device] | None = known_devices()
-        self.problem = "" if importlib.util.find_spec("tensorflow") else _NO_TENSORFLOW
         self.segmentation: Segmentation | None = None
         self._image: Image | None = None
         self._labels: Labels | None = None
         self._level = 0
         self._model: Path | None = None
         self._card: ModelCard | None = None
-        self._memory: dict[str, Memory] = {}
-        self._asking: set[str] = set()
-        self._news = threading.Event()
+        self._weights = ""
+        self._unfinished: list[Segmentation] = []
 
     @property
     def image(self) -> Image | None:
@@ -97,10 +75,18 @@ class Session:
     def image(self, layer: Image | None) -> None:
         layer = unwrapped(layer)
         if layer is not self._image:
+            for event in _events(self._image):
+                event.disconnect(self._on_image_event)
+            for event in _events(layer):
+                event.connect(self._on_image_event)
             self._image = layer
             # The full resolution, unless it is chosen otherwise.
             self._level = 0
             self.image_changed.emit()
+
+    def _on_image_event(self, event: Any = None) -> None:
+        self._level = min(self._level, self.n_levels - 1)
+        self.image_changed.emit()
 
     @property
     def level(self) -> int:
@@ -151,19 +137,24 @@ class Session:
         """Return what is known of the chosen model."""
         return self._card
 
+    @property
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the weights of the chosen model: which model it is, wherever it lies."""
+        return self._weights
+
     def choose_model(self, path: Path | None) -> None:
-        """Choose a model folder.
+        """Choose a model folder, or look again at the chosen one, which may have been written anew.
 
         Raises
         ------
         ModelError
             If it is none. The choice stays as it was.
         """
-        if path == self._model:
-            return
-        self._card = None if path is None else read_card(path)
-        self._model = path
-        self.model_changed.emit()
+        path = None if path is None else path.absolute()
+        card, weights = (None, "") if path is None else read_card(path)
+        if (path, card, weights) != (self._model, self._card, self._weights):
+            self._model, self._card, self._weights = path, card, weights
+            self.model_changed.emit()
 
     @property
     def network(self) -> NetworkSpec:
@@ -188,64 +179,31 @@ class Session:
             position = max(0, round(float(point[axis])))
         return layer_volume(self._image, level=self._level, channels=self.network.channels, position=position)
 
-    def device(self, name: str = "auto") -> Device | None:
-        """Return the device of that name, or None where it is not known."""
-        for device in self.devices or []:
-            if name in ("auto", device.name) or (name == "gpu" and device.is_gpu):
-                return device
-        return None
-
-    def memory(self, device: Device) -> Memory | None:
-        """Return the memory of a device; None until a GPU has answered."""
-        if not device.is_gpu:
-            return Memory(free_memory(device), usable_memory(device, worker=self.engine.pid or 0))
-        if device.name not in self._memory and device.name not in self._asking:
-            self._asking.add(device.name)
-            threading.Thread(target=self._ask_gpu, args=(device,), name="unet3d-gpu", daemon=True).start()
-        return self._memory.get(device.name)
-
-    def forget_memory(self) -> None:
-        """Ask a GPU anew when its memory is wanted next."""
-        self._memory.clear()
-
-    def poll(self) -> None:
-        """Tell what threads have found out."""
-        if self._news.is_set():
-            self._news.clear()
-            self.devices_changed.emit()
-
-    def _ask_gpu(self, device: Device) -> None:
-        worker = self.engine.pid or 0
-        self._memory[device.name] = Memory(free_memory(device), usable_memory(device, worker=worker))
-        self._asking.discard(device.name)
-        self._news.set()
-
-    def warm(self) -> None:
-        """Start the worker and ask it for its devices, if it does not run; returns at once."""
-        if self.problem or self.engine.state != "off":
-            return
-        run = self.engine.submit(WarmJob(model=self._model))
-        threading.Thread(target=self._take_devices, args=(run,), name="unet3d-warm", daemon=True).start()
-
-    def _take_devices(self, run: Any) -> None:
-        try:
-            result = run.wait()
-        except Unet3dError as error:
-            self.problem = str(error)
-        else:
-            if isinstance(result, WarmResult):
-                self.devices = list(result.devices)
-        self._news.set()
-
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
         self.segmentation = run
+        self._unfinished = [*(old for old in self._unfinished if old.holds_file), run]
         self.segmentation_changed.emit()
+
+    def release(self, path: Path | None) -> None:
+        """Give up the stopped runs that were writing a file, so that another may write it."""
+        for run in self._unfinished:
+            if path is not None and run.choices.path == path and not run.is_active:
+                run.release()
 
     def close(self) -> None:
         """End with the window: the run stops, what it has done stays in its layer."""
-        if self.segmentation is not None:
-            self.segmentation.close()
+        self.image = None
+        for run in {*self._unfinished, self.segmentation} - {None}:
+            run.close()
+
+
+def _events(layer: Image | None) -> list[Any]:
+    """Return the events that tell that the volume of a layer is another."""
+    if layer is None:
+        return []
+    events = layer.events
+    return [events.data, events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
 
 
 def list_models(folder: Path) -> list[Path]:
@@ -296,3 +254,14 @@ def end_session(viewer: Any) -> None:
         session.close()
     if not _sessions and _engine is not None:
         _engine.end()
+
+
+__all__ = [
+    "Memory",
+    "Session",
+    "end_session",
+    "list_models",
+    "model_name",
+    "session_of",
+    "shared_engine",
+]

@@ -56,6 +56,11 @@ class Space:
         moved = self.moved([(factor - 1) / 2 for factor in factors])
         return replace(moved, scale=self.scale * np.asarray(factors))
 
+    def equals(self, other: Space) -> bool:
+        """Return whether both are the same place."""
+        ours, theirs = self.keywords, other.keywords
+        return all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
     @property
     def keywords(self) -> dict[str, Any]:
         """Return the keywords for a layer with the axes z, y and x."""

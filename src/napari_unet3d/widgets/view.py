@@ -28,7 +28,8 @@ def shown_box(viewer: ViewerModel, chosen: LayerVolume) -> Box:
     for at, (axis, n) in enumerate(zip(chosen.spatial_axes, chosen.shape, strict=True)):
         low, high = corners[0, axis] * shown[at], (corners[1, axis] + 1) * shown[at]
         if axis not in displayed:
-            low, high = point[axis], point[axis] + chosen.factors[at]
+            # napari shows the slice that is nearest.
+            low = high = float(np.rint(point[axis]))
         elif high - low <= shown[at] or viewer.dims.ndisplay == 3:
             low, high = 0, n * chosen.factors[at]
         start = int(np.clip(np.floor(low / chosen.factors[at] + 1e-6), 0, n - 1))
