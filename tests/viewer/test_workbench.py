@@ -231,7 +231,7 @@ def test_every_control_says_what_it_does_and_can_be_reached_with_the_keyboard(ma
     viewer = make_napari_viewer(show=True)
     workbench = with_small_tiles(qtbot, viewer, noisy)
     for panel in (workbench.data, workbench.sizes, workbench.segment):
-        for control in panel.native.findChildren(CONTROLS):
+        for control in (found for kind in CONTROLS for found in panel.native.findChildren(kind)):
             # Parts of a control, and the corner of a table.
             if control.objectName() == "qt_spinbox_lineedit" or isinstance(
                 control.parent(), QComboBox | QLineEdit | QTableView
