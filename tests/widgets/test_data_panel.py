@@ -33,6 +33,18 @@ def test_without_an_image_the_panel_says_what_to_do(panel):
     assert not panel.annotate.enabled
 
 
+def test_the_next_sensible_step_is_highlighted(panel, viewer):
+    def highlighted() -> list[str]:
+        buttons = (panel.open, panel.open_folder, panel.annotate)
+        return [button.native.text() for button in buttons if button.native.styleSheet()]
+
+    assert highlighted() == ["Open file..."]
+    viewer.add_image(np.zeros((3, 4, 5)))
+    assert highlighted() == ["New annotation"]
+    panel.new_annotation()
+    assert highlighted() == []
+
+
 def test_the_facts_of_an_image_are_shown(qtbot, panel, viewer):
     image = np.full((3, 4, 5), 222, np.uint16)
     image[1, 1, 1] = 21_181

@@ -12,6 +12,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.postprocess import Cleanup
+from napari_unet3d.engine import LocalEngine
 from napari_unet3d.network.devices import Device
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.events import TileDone
@@ -313,6 +314,26 @@ def test_a_worker_that_dies_while_it_gets_warm_is_a_notice_and_start_works(qtbot
     panel.start.native.click()
     ended(qtbot, session)
     assert session.segmentation.state == "done"
+
+
+def test_a_tensorflow_that_cannot_be_imported_is_one_line_and_the_panel_is_there(
+    qtbot, viewer, image, models_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('libcudart is broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    session = Session(viewer, engine, Preferences(models_folder, warm_start=False))
+    panel = SegmentPanel(session)
+    qtbot.addWidget(panel.native)
+    assert session.problem == ""
+    session.warm()
+    qtbot.waitUntil(lambda: session.poll() or bool(session.problem), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: panel._plan_text.value == session.problem, timeout=LONG_MS)
+    assert "TensorFlow cannot be imported (libcudart is broken)" in session.problem
+    assert "pip install" in session.problem
+    assert not panel.start.enabled
+    session.close()
+    engine.end()
 
 
 def test_an_error_is_a_notice_of_one_sentence_and_start_works_again(qtbot, panel, session, viewer):

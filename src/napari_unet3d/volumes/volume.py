@@ -7,8 +7,8 @@ size is always finite and positive, so that nobody divides by zero later. No fil
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,6 +136,35 @@ def micrometers(text: str | None) -> float | None:
     return None if unit == UNKNOWN_UNIT else factor * _MICROMETERS[unit]
 
 
+def agreed(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+    """Return an image and its mask in one physical space; what does not agree is among the notes of the image.
+
+    Masks are often PNG, which has no voxel size: the one that is not known is taken from the other.
+    """
+    notes: list[str] = []
+    if image.shape != mask.shape:
+        notes.append(f"The image has {_sizes(image.shape)} voxels and the mask {_sizes(mask.shape)} (z, y, x).")
+    elif (image.unit == UNKNOWN_UNIT) != (mask.unit == UNKNOWN_UNIT):
+        known = mask if image.unit == UNKNOWN_UNIT else image
+        space: dict[str, Any] = {"voxel_size": known.voxel_size, "unit": known.unit, "translate": known.translate}
+        return replace(image, **space, notes=known.notes), replace(mask, **space, notes=())
+    elif not np.allclose(_in_micrometers(image), _in_micrometers(mask), rtol=1e-3):
+        notes.append(
+            f"The voxels of the image are {_sizes(image.voxel_size)} {image.unit} and those of the mask "
+            f"{_sizes(mask.voxel_size)} {mask.unit} (z, y, x)."
+        )
+    return replace(image, notes=(*notes, *image.notes)), mask
+
+
+def _in_micrometers(volume: Volume) -> list[float]:
+    factor = micrometers(volume.unit) or 1.0
+    return [factor * size for size in volume.voxel_size]
+
+
+def _sizes(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{n:.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The voxel size as it was found, checked: a size for each axis, one unit, and what was wrong."""
@@ -225,6 +254,11 @@ class ArrayInfo:
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def is_integral(self) -> bool:
+        """Return whether its numbers are whole, so that they can be labels."""
+        return np.dtype(self.dtype).kind in "bui"
 
     def __str__(self) -> str:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"

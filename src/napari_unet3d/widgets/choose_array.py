@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.volumes import ArrayInfo
-from napari_unet3d.widgets.readers import can_be_labels
 from napari_unet3d.widgets.words import times
 
 _NAME, _SHAPE, _TYPE, _LABELS = range(4)
@@ -174,7 +173,7 @@ class AxesDialog(QDialog):
 
 def _row(info: ArrayInfo, *, is_labels: bool) -> QTreeWidgetItem:
     item = QTreeWidgetItem([info.name, times(info.shape), info.dtype, ""])
-    if can_be_labels(info):
+    if info.is_integral:
         # An item without a check state has no box.
         item.setCheckState(_LABELS, Qt.CheckState.Checked if is_labels else Qt.CheckState.Unchecked)
     return item

@@ -11,12 +11,12 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
+from napari_unet3d.volumes.volume import agreed
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.label_meanings import LabelMeanings
 from napari_unet3d.widgets.layers import LayerData, LayerVolume, add_layer, layer_data, loaded
 from napari_unet3d.widgets.notices import notify, notify_error
-from napari_unet3d.widgets.readers import agreed
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.survey import Findings, survey_image
 from napari_unet3d.widgets.tile_boxes import is_tile
@@ -138,6 +138,7 @@ class DataPanel(Container):
             self.unit.value = volume.unit
         for widget in (*self.voxel_size, self.unit, self.annotate):
             widget.enabled = True
+        self._show_next_step(has_image=True)
         panel.say(self._notes, "\n".join(volume.notes))
         panel.say(self._range, "values are being looked at ..")
         self._later()
@@ -153,6 +154,11 @@ class DataPanel(Container):
             panel.say(label, "")
         for widget in (*self.voxel_size, self.unit, self.annotate):
             widget.enabled = False
+        self._show_next_step(has_image=False)
+
+    def _show_next_step(self, *, has_image: bool) -> None:
+        panel.highlight(self.open, not has_image)
+        panel.highlight(self.annotate, has_image and self._session.labels is None)
 
     def _quiet(self) -> Any:
         from contextlib import ExitStack
@@ -228,6 +234,7 @@ class DataPanel(Container):
 
     def _on_labels(self) -> None:
         self.labels_layer.show(self._session.labels)
+        self._show_next_step(has_image=self.annotate.enabled)
         self.meanings.update_layer()
 
     def new_annotation(self) -> None:

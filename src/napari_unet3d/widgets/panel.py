@@ -29,6 +29,7 @@ __all__ = [
     "amount",
     "column",
     "duration",
+    "highlight",
     "is_alive",
     "listen",
     "main_button",
@@ -172,8 +173,13 @@ def listen(widget: Widget, signal: Any, method: Callable[..., Any]) -> None:
 def main_button(title: str, tooltip: str) -> PushButton:
     """Return the button for the next sensible step."""
     button = PushButton(text=title, tooltip=tooltip)
-    button.native.setStyleSheet(_MAIN_BUTTON)
+    highlight(button)
     return button
+
+
+def highlight(button: PushButton, on: bool = True) -> None:
+    """Show whether a button is the next sensible step; one of a panel is, the others are quiet."""
+    button.native.setStyleSheet(_MAIN_BUTTON if on else "")
 
 
 class LayerChoice(ComboBox):

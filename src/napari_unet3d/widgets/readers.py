@@ -19,10 +19,9 @@ import numpy as np
 from napari_unet3d.errors import Unet3dError, VolumeError, shown
 from napari_unet3d.network.store import CARD_FILE, SUFFIX, read_card
 from napari_unet3d.volumes import ArrayInfo, Volume, is_sample, list_arrays, read_sample, read_volume
-from napari_unet3d.volumes.volume import UNKNOWN_UNIT, micrometers
+from napari_unet3d.volumes.volume import agreed
 from napari_unet3d.widgets.layers import layer_data, loaded
 from napari_unet3d.widgets.notices import notify
-from napari_unet3d.widgets.words import times
 
 LayerTuples = list[tuple[Any, ...]]
 Reader = Callable[[str], LayerTuples]
@@ -163,37 +162,7 @@ def looks_like_labels(info: ArrayInfo) -> bool:
     >>> looks_like_labels(ArrayInfo("/seg_probability", (4, 4, 4), "float32"))
     False
     """
-    return can_be_labels(info) and _LABELS_NAME.search(info.name.lower()) is not None
-
-
-def can_be_labels(info: ArrayInfo) -> bool:
-    """Return whether the numbers of an array are whole."""
-    return np.dtype(info.dtype).kind in "bui"
-
-
-def agreed(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
-    """Return an image and its mask in one physical space; what does not agree is among the notes of the image.
-
-    Masks are often PNG, which has no voxel size: the one that is not known is taken from the other.
-    """
-    notes: list[str] = []
-    if image.shape != mask.shape:
-        notes.append(f"The image has {times(image.shape)} voxels and the mask {times(mask.shape)} (z, y, x).")
-    elif (image.unit == UNKNOWN_UNIT) != (mask.unit == UNKNOWN_UNIT):
-        known = mask if image.unit == UNKNOWN_UNIT else image
-        space: dict[str, Any] = {"voxel_size": known.voxel_size, "unit": known.unit, "translate": known.translate}
-        return replace(image, **space, notes=known.notes), replace(mask, **space, notes=())
-    elif not np.allclose(_micrometers(image), _micrometers(mask), rtol=1e-3):
-        notes.append(
-            f"The voxels of the image are {times(image.voxel_size)} {image.unit} and those of the mask "
-            f"{times(mask.voxel_size)} {mask.unit} (z, y, x)."
-        )
-    return replace(image, notes=(*notes, *image.notes)), mask
-
-
-def _micrometers(volume: Volume) -> list[float]:
-    factor = micrometers(volume.unit) or 1.0
-    return [factor * size for size in volume.voxel_size]
+    return info.is_integral and _LABELS_NAME.search(info.name.lower()) is not None
 
 
 def _volumes_in(path: str) -> list[ArrayInfo]:
