@@ -266,6 +266,21 @@ def test_a_killed_worker_is_told_with_the_reason_and_the_log_and_the_next_run_wo
     engine.end()
 
 
+def test_a_message_that_nobody_understands_ends_the_run_and_the_next_one_works(
+    model_folder, volume, tmp_path, monkeypatch
+):
+    from napari_unet3d.engine import wire
+
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    spec = SPECS["labels"]
+    with monkeypatch.context() as broken:
+        broken.setattr(wire, "event_from_wire", lambda message: 1 / 0)
+        with pytest.raises(EngineError, match="could not be used: division by zero"):
+            engine.submit(SegmentJob(model=model_folder, spec=spec), arrays_for(volume, spec)).wait()
+    assert engine.submit(SegmentJob(model=model_folder, spec=spec), arrays_for(volume, spec)).wait() is not None
+    engine.end()
+
+
 def test_a_worker_that_died_while_idle_is_replaced_without_a_word(tmp_path):
     engine = LocalEngine(log=tmp_path / "worker.log")
     engine.submit(WarmJob()).wait()

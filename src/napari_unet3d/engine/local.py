@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -168,13 +169,21 @@ class LocalEngine:
             except Unet3dError as error:
                 run.end("failed", error=error)
             except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
-                run.end("failed", error=EngineError(f"The worker could not be used: {error}", repr(error)))
+                run.end("failed", error=EngineError(f"The worker could not be used: {error}", traceback.format_exc()))
+                # It may wait for an answer that does not come any more.
+                self._kill()
             finally:
                 self.blocks.free_all()
                 with self._lock:
                     self.running = None
                     if self._service is None or not self._service.is_alive():
                         self._forget_service()
+
+    def _kill(self) -> None:
+        with self._lock:
+            if self._service is not None and self._service.is_alive():
+                self._service.kill()
+                self._service.wait_for()
 
     def _forget_service(self) -> None:
         service, self._service, self._is_ready = self._service, None, False

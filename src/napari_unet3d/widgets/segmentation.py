@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from psygnal import Signal
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import DoneTiles
-from napari_unet3d.errors import Unet3dError
+from napari_unet3d.errors import EngineError, Unet3dError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.jobs import IMAGE, RESULT, SCRATCH, SegmentJob
 from napari_unet3d.widgets.colours import class_colormap, class_features
@@ -271,6 +272,9 @@ class Segmentation:
             news.end = "done" if run.state == "done" else "stopped"
         except Unet3dError as error:
             news.end, news.error = "failed", error
+        except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
+            reason = f"The result could not be finished: {type(error).__name__}: {error}"
+            news.end, news.error = "failed", EngineError(reason, traceback.format_exc())
         yield news
 
     def _on_aborted(self) -> None:
