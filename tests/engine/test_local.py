@@ -227,6 +227,8 @@ def test_the_worker_is_warm_says_its_devices_and_gives_way_to_the_window(engine)
     assert engine.state == "ready"
     nice = psutil.Process(engine.pid).nice()
     assert nice == psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else nice > psutil.Process().nice()
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(engine.pid) == os.SCHED_IDLE
 
 
 def test_what_the_worker_prints_goes_to_its_log(engine):
