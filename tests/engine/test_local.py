@@ -296,6 +296,18 @@ def test_a_worker_that_died_while_idle_is_replaced_without_a_word(tmp_path):
     engine.end()
 
 
+def test_a_relative_path_is_that_of_whoever_asks(engine, model_folder, volume, tmp_path, monkeypatch):
+    monkeypatch.chdir(model_folder.parent)
+    with create_output("v.tif", volume.shape, volume.dtype, voxel_size=(1, 1, 1), unit="um", kind="image") as output:
+        output[:, :, :] = volume
+        output.commit()
+    spec = SPECS["labels"]
+    arrays = arrays_for(volume, spec)
+    del arrays["image"]
+    job = SegmentJob(model=Path(model_folder.name), spec=spec, image=OnDisk(path="v.tif"))
+    assert engine.submit(job, arrays).wait() is not None
+
+
 def test_a_current_folder_that_is_gone_does_not_matter(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

@@ -6,12 +6,13 @@ somewhere else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import DoneTiles
@@ -35,7 +36,7 @@ IMAGE, RESULT, SCRATCH = "image", "result", "scratch"
 class OnDisk(Spec):
     """A volume that whoever does the job reads by itself; see `read_volume`."""
 
-    path: str
+    path: Annotated[str, AfterValidator(os.path.abspath)]
     axes: str | None = None
     dataset: str | None = None
 
@@ -63,7 +64,8 @@ class SegmentJob(Spec):
     """
 
     kind: Literal["segment"] = "segment"
-    model: Path
+    # Whoever does the job may have another current folder.
+    model: Annotated[Path, AfterValidator(Path.absolute)]
     weights_sha256: str | None = None
     spec: PredictSpec = PredictSpec()
     image: OnDisk | None = None
