@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes import create_output, read_volume
-from napari_unet3d.widgets.layers import add_volume, layer_volume, loaded, unwrapped, why_no_volume
+from napari_unet3d.widgets.layers import add_layer, layer_data, layer_volume, loaded, unwrapped, why_no_volume
 
 VOXEL_SIZES = [(1.0, 1.0, 1.0), (0.18, 0.1, 0.1), (3.0, 0.5, 0.25)]
 numbers = st.floats(-3, 3)
@@ -185,10 +185,10 @@ def test_a_file_that_is_not_loaded_can_be_opened_by_a_worker_itself(tmp_path):
         output.commit()
     volume = read_volume(path)
     viewer = ViewerModel()
-    lazy = add_volume(viewer, volume)
+    lazy = add_layer(viewer, layer_data(volume))
     assert layer_volume(lazy).on_disk.path == str(path)
     assert tuple(lazy.scale) == (0.3, 0.2, 0.1)
-    in_memory = add_volume(viewer, loaded(volume))
+    in_memory = add_layer(viewer, layer_data(loaded(volume)))
     assert isinstance(in_memory.data, np.ndarray)
     assert layer_volume(in_memory).on_disk is None
     # Data that a user puts in its place is not that of the file.
@@ -203,7 +203,7 @@ def test_channels_come_first_in_napari_and_last_in_a_volume(tmp_path):
         output[...] = values
         output.commit()
     for volume in (read_volume(path), loaded(read_volume(path))):
-        layer = add_volume(ViewerModel(), volume)
+        layer = add_layer(ViewerModel(), layer_data(volume))
         assert layer.data.shape == (2, 3, 4, 5)
         np.testing.assert_array_equal(np.asarray(layer.data[1]), values[..., 1])
         np.testing.assert_array_equal(layer_volume(layer, channels=2).volume.data[:, :, :], values)

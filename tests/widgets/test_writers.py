@@ -16,7 +16,7 @@ from napari.utils.notifications import notification_manager
 from napari_unet3d.errors import OutputError
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.widgets import writers
-from napari_unet3d.widgets.layers import add_volume
+from napari_unet3d.widgets.layers import add_layer, layer_data
 
 MANIFEST = Path(__file__).parents[2] / "src" / "napari_unet3d" / "napari.yaml"
 PLUGIN = "napari-unet3d"
@@ -75,7 +75,7 @@ def test_labels_that_are_saved_and_read_are_equal_and_in_the_same_place(viewer, 
     assert volume.dtype == np.uint8
     assert_in_the_same_place(volume)
     assert notices() == []
-    again = add_volume(viewer, volume, kind="labels")
+    again = add_layer(viewer, layer_data(volume, kind="labels"))
     np.testing.assert_allclose(again.data_to_world((3, 4, 5)), layer.data_to_world((3, 4, 5)))
 
 
@@ -295,7 +295,7 @@ def test_a_layer_that_is_read_from_a_file_does_not_replace_that_file(viewer, tmp
         output[:] = ramp()
         output.commit()
     # As it is on disk: larger volumes are not loaded.
-    layer = add_volume(viewer, read_volume(path))
+    layer = add_layer(viewer, layer_data(read_volume(path)))
     with pytest.raises(OutputError, match="Choose another name"):
         layer.save(path, plugin=PLUGIN)
     np.testing.assert_array_equal(read_volume(path).data[...], ramp())

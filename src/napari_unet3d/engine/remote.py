@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from napari_unet3d.engine import wire
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.jobs import Job, JobResult, perform
-from napari_unet3d.volumes.arrays import normalize_key
+from napari_unet3d.volumes.arrays import LazyArray, box_shape, normalize_key
 
 if TYPE_CHECKING:
     from appose import NDArray
@@ -43,7 +43,7 @@ class _Exchange:
         self.done: Future[npt.NDArray[Any] | None] = Future()
 
 
-class RemoteArray:
+class RemoteArray(LazyArray):
     """An array of the process that asked for the job.
 
     Parameters
@@ -59,41 +59,30 @@ class RemoteArray:
     """
 
     def __init__(self, task: Task, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        super().__init__(shape, dtype)
         self._task = task
         self._name = name
-        self._shape = tuple(shape)
-        self._dtype = np.dtype(dtype)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the size along each axis."""
-        return self._shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the number type."""
-        return self._dtype
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        box, pick = normalize_key(key, self._shape)
-        shape = tuple(part.stop - part.start for part in box)
-        values = np.empty(shape, self._dtype)
+    def read(self, box: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Return the numbers inside a box."""
+        shape = box_shape(box)
+        values = np.empty(shape, self.dtype)
         for piece in wire.pieces(box, self._bytes_per_plane(shape)):
             start = box[0].start
             values[piece[0].start - start : piece[0].stop - start] = self._exchange(wire.READ, piece, None)
-        return np.asarray(values[pick])
+        return values
 
     def __setitem__(self, key: Any, values: npt.NDArray[Any]) -> None:
-        box, _ = normalize_key(key, self._shape)
-        shape = tuple(part.stop - part.start for part in box)
+        box, _ = normalize_key(key, self.shape)
+        shape = box_shape(box)
         values = np.broadcast_to(np.asarray(values), shape)
         for piece in wire.pieces(box, self._bytes_per_plane(shape)):
             start = box[0].start
             part = values[piece[0].start - start : piece[0].stop - start]
-            self._exchange(wire.WRITE, piece, part.astype(self._dtype, copy=False))
+            self._exchange(wire.WRITE, piece, part.astype(self.dtype, copy=False))
 
     def _bytes_per_plane(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape[1:]) * self._dtype.itemsize
+        return math.prod(shape[1:]) * self.dtype.itemsize
 
     def _exchange(self, kind: str, box: tuple[slice, ...], values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
         number = next(_numbers)

@@ -112,23 +112,17 @@ def run_demo(folder: Path, *, on_event: Callable[[Event], None] | None = None) -
             on_event(event)
     labels = _read_labels(folder)
     write_overlay(folder / "overlay.png", sample, labels)
-    figures = {
+    figures: dict[str, Any] = {
         "class_names": model.card.class_names,
         "dice": dice(labels == 1, sample.mask == 1),
         "seconds": result.seconds,
         "peak_bytes": peak_memory(),
     }
     (folder / FIGURES).write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    return load_demo(folder)
-
-
-def load_demo(folder: Path) -> DemoResult:
-    """Return the result that `run_demo` has written into a folder, by this process or another."""
-    figures = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
     return DemoResult(
-        sample=synthetic_neurons(seed=SEED),
-        labels=_read_labels(folder),
-        class_names=tuple(figures["class_names"]),
+        sample,
+        labels,
+        class_names=model.card.class_names,
         folder=folder,
         dice=figures["dice"],
         seconds=figures["seconds"],

@@ -190,7 +190,7 @@ class _Run:
         return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
 
     def n_tiles(self, plan: TilePlan) -> int:
-        return sum(1 for _ in self._missing(plan)) if self.coverage else len(plan)
+        return sum(not self.coverage.covers(tile.write) for tile in plan) if self.coverage else len(plan)
 
     def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
         """Segment the tiles of a plan that are not done yet."""

@@ -7,7 +7,7 @@ size is always finite and positive, so that nobody divides by zero later. No fil
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -143,15 +143,15 @@ def agreed(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
     """
     notes: list[str] = []
     if image.shape != mask.shape:
-        notes.append(f"The image has {_sizes(image.shape)} voxels and the mask {_sizes(mask.shape)} (z, y, x).")
+        notes.append(f"The image has {times(image.shape)} voxels and the mask {times(mask.shape)} (z, y, x).")
     elif (image.unit == UNKNOWN_UNIT) != (mask.unit == UNKNOWN_UNIT):
         known = mask if image.unit == UNKNOWN_UNIT else image
         space: dict[str, Any] = {"voxel_size": known.voxel_size, "unit": known.unit, "translate": known.translate}
         return replace(image, **space, notes=known.notes), replace(mask, **space, notes=())
     elif not np.allclose(_in_micrometers(image), _in_micrometers(mask), rtol=1e-3):
         notes.append(
-            f"The voxels of the image are {_sizes(image.voxel_size)} {image.unit} and those of the mask "
-            f"{_sizes(mask.voxel_size)} {mask.unit} (z, y, x)."
+            f"The voxels of the image are {times(image.voxel_size)} {image.unit} and those of the mask "
+            f"{times(mask.voxel_size)} {mask.unit} (z, y, x)."
         )
     return replace(image, notes=(*notes, *image.notes)), mask
 
@@ -161,7 +161,14 @@ def _in_micrometers(volume: Volume) -> list[float]:
     return [factor * size for size in volume.voxel_size]
 
 
-def _sizes(numbers: Sequence[float]) -> str:
+def times(numbers: Iterable[float]) -> str:
+    """Return sizes as text.
+
+    Examples
+    --------
+    >>> times((96, 192, 192)), times((0.18, 0.1, 0.1))
+    ('96 x 192 x 192', '0.18 x 0.1 x 0.1')
+    """
     return " x ".join(f"{n:.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers)
 
 

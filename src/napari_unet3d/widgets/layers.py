@@ -224,26 +224,6 @@ def _source_on_disk(data: Any) -> OnDisk | None:
         return None
 
 
-def add_volume(viewer: ViewerModel, volume: Volume, *, kind: str = "image", name: str = "") -> Image | Labels:
-    """Add a volume to a viewer, with its place in physical space.
-
-    A volume of at most `LOADED_BYTES` must be passed in memory if it shall be shown quickly; see `loaded`. Channels
-    come first, as napari has them.
-
-    Parameters
-    ----------
-    viewer
-        Where it goes.
-    volume
-        From `read_volume`.
-    kind
-        `image` or `labels`.
-    name
-        Name of the layer; empty is the volume's.
-    """
-    return add_layer(viewer, layer_data(volume, kind=kind, name=name))
-
-
 def add_layer(viewer: ViewerModel, made: LayerData) -> Image | Labels:
     """Add what `layer_data` has made to a viewer, and return the layer."""
     data, keywords, kind = made

@@ -60,8 +60,6 @@ class Segmentation:
         The volume.
     choices
         How.
-    focus
-        What is looked at, in voxels of the volume.
 
     Attributes
     ----------
@@ -84,9 +82,7 @@ class Segmentation:
     changed = Signal()
     noted = Signal(str)
 
-    def __init__(
-        self, viewer: ViewerModel, engine: LocalEngine, chosen: LayerVolume, choices: Choices, focus: Box | None = None
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, engine: LocalEngine, chosen: LayerVolume, choices: Choices) -> None:
         self.viewer, self.engine, self.chosen, self.choices = viewer, engine, chosen, choices
         self.state: State = "queued"
         self.n_done = self.n_tiles = 0
@@ -94,7 +90,7 @@ class Segmentation:
         self.phase = "segmenting"
         self.error: Unet3dError | None = None
         self.notes: list[str] = []
-        self._focus = focus
+        self._focus: Box | None = None
         self._done: list[tuple[tuple[int, int, int], list[Box]]] = []
         self._run: Run | None = None
         self._worker: Any = None

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from napari_unet3d.volumes.volume import times
 
-
-def times(shape: Iterable[int | float]) -> str:
-    """Return sizes as text.
-
-    Examples
-    --------
-    >>> times((96, 192, 192))
-    '96 x 192 x 192'
-    """
-    return " x ".join(f"{n:.4g}" if isinstance(n, float) else f"{n:,}" for n in shape)
+__all__ = ["amount", "duration", "times"]
 
 
 def amount(n_bytes: float) -> str:
