@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"keras", "tensorflow", "napari", "qtpy", "PyQt6", "PySide6", "scipy", "zarr", "h5py"}
+HEAVY = {"keras", "tensorflow", "napari", "qtpy", "PyQt6", "PySide6", "scipy", "numba", "zarr", "h5py"}
 
 
 def imported_by(code: str) -> set[str]:
