@@ -95,6 +95,28 @@ def put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
         _claimed.discard(partial)
 
 
+def write_text(target: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the target exists and may not be replaced, or cannot be written.
+    """
+    content = text.encode()
+    with writing(target, len(content)):
+        partial = claim_partial(target)
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            put_in_place(partial, target, overwrite=overwrite)
+        except BaseException:
+            release_partial(partial)
+            raise
+
+
 def exists_already(target: Path) -> str:
     """Return the sentence for a target that may not be replaced."""
     return f"{shown(target)} exists already; choose another name, or allow overwriting (--overwrite)."

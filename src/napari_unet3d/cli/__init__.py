@@ -16,7 +16,7 @@ import typer
 
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
-from napari_unet3d.cli.report import follow, gib, plan_facts, plan_text, say, say_notes
+from napari_unet3d.cli.report import augment_text, finish, follow, gib, plan_facts, plan_text, say, say_notes
 from napari_unet3d.errors import SpecError, Unet3dError
 
 EXIT_BAD_INPUT = 3
@@ -225,6 +225,66 @@ def predict(
     say_notes(image.notes)
     begun = predict_file(image, loaded, spec, output, overwrite=overwrite)
     follow(begun, output)
+
+
+@app.command()
+def augment(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The volume, as for predict.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            metavar="OUT",
+            help="Where the patch goes: .tif, .ome.tif or .zarr; its labels and record beside it.",
+        ),
+    ],
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="LABELS", help="Labels of the same box, deformed alike.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which patch; training takes them in the order of their seeds.")] = 0,
+    preset: Annotated[
+        str | None, typer.Option(help="What may be done: a kind of microscopy; an unknown name lists them.")
+    ] = None,
+    choices: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE.json", help="What may be done, as JSON, instead of a preset.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="RECORD.json", help="Make the patch of a record once more.")
+    ] = None,
+    size: Annotated[str, typer.Option("--input", metavar="N or Z,Y,X", help="What goes into the network.")] = "220",
+    blocks: Blocks = 2,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="First voxel of the patch; by default drawn, as in training."),
+    ] = None,
+    normalization: Annotated[
+        Literal["none", "percentiles", "zscore", "background"],
+        typer.Option(help="From intensities to the network's units, in which gain and noise are meant."),
+    ] = "background",
+    axes: Axes = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write one augmented patch, its labels and the record of what was done: what training gets for this seed."""
+    from napari_unet3d.cli.choices import augment_request
+    from napari_unet3d.tasks.augment_files import augment_files
+    from napari_unet3d.volumes import read_volume
+
+    volume = read_volume(image, axes=axes)
+    mask = None if labels is None else read_volume(labels)
+    request = augment_request(
+        volume,
+        preset=preset,
+        choices=choices,
+        replay=replay,
+        seed=seed,
+        size=size,
+        blocks=blocks,
+        at=at,
+        normalization=normalization,
+    )
+    say_notes(volume.notes)
+    result = finish(augment_files(volume, mask, request, output, overwrite=overwrite))
+    say(augment_text(output, result))
 
 
 @app.command()

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from napari_unet3d.errors import SpecError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_unet3d.tasks.augment import AugmentRequest
     from napari_unet3d.tasks.specs import PredictSpec
+    from napari_unet3d.volumes import Volume
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -36,6 +40,55 @@ def predict_spec(shape: tuple[int, int, int], **choices: Any) -> PredictSpec:
         if first["type"] == "string_pattern_mismatch":
             reason = f"{first['input']!r} is none of auto, cpu, gpu, gpu:1, .."
         raise SpecError(f"{where}: {reason}." if where else f"{reason[0].upper()}{reason[1:]}.") from error
+
+
+def augment_request(
+    volume: Volume,
+    *,
+    preset: str | None,
+    choices: Path | None,
+    replay: Path | None,
+    seed: int,
+    size: str,
+    blocks: int,
+    at: str | None,
+    normalization: Any,
+) -> AugmentRequest:
+    """Return which patch is wanted from what was typed."""
+    from napari_unet3d.core.augment import PatchFrame
+    from napari_unet3d.core.augmentation import preset as preset_named
+    from napari_unet3d.core.geometry import halo, output_shape
+    from napari_unet3d.core.normalize import Normalization
+    from napari_unet3d.tasks.augment import AugmentRequest
+    from napari_unet3d.tasks.augment_files import read_choices, read_record
+
+    if sum(given is not None for given in (preset, choices, replay)) > 1:
+        raise SpecError("--preset, --spec and --replay say the same thing; pass one of them.")
+    if replay is not None:
+        record = read_record(replay)
+        return AugmentRequest(frame=record.sample.frame, scaling=record.scaling, replay=record.sample)
+    shape = _three(size, "--input", lowest=1)
+    output_shape(shape, blocks=blocks)
+    return AugmentRequest(
+        augment=read_choices(choices) if choices is not None else preset_named(preset or "isotropic light microscopy"),
+        frame=PatchFrame(shape=shape, halo=halo(blocks), voxel_size=volume.voxel_size),
+        seeds=(seed,),
+        corner=None if at is None else _three(at, "--at"),
+        normalization=Normalization(kind=normalization),
+    )
+
+
+def _three(text: str, option: str, *, lowest: int | None = None) -> tuple[int, int, int]:
+    """Return `z,y,x`, or one number for all three."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3) or (lowest is not None and min(numbers) < lowest):
+        raise SpecError(f"{option} {text!r} is neither a size nor z,y,x; 220 or 100,220,220 would be.")
+    z, y, x = numbers if len(numbers) == 3 else numbers * 3
+    return z, y, x
 
 
 def parse_bytes(text: str) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_unet3d.core.tiling import TilePlan
+    from napari_unet3d.tasks.augment import AugmentResult
     from napari_unet3d.tasks.events import Event
     from napari_unet3d.tasks.predict import PredictResult
 
@@ -63,6 +64,36 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
         sys.exit(EXIT_STOPPED)
     speed = f"{result.flops_per_second / 1e9:.0f} GFLOP/s"
     say(f"{output}: {_shape(result.plan.region.shape)}, {result.seconds:.1f} s, {speed}")
+
+
+def finish(events: Generator[Event, None, Any]) -> Any:
+    """Run short work to its end and return its result; notes are printed, Ctrl-C leaves nothing half-written."""
+    from napari_unet3d.tasks.events import Note
+
+    try:
+        while True:
+            if isinstance(event := next(events), Note):
+                say(f"note: {event.text}", to_error=True)
+    except StopIteration as stop:
+        return stop.value
+    except KeyboardInterrupt:
+        events.close()
+        say("Stopped. Nothing was written; the same command starts again.", to_error=True)
+        sys.exit(EXIT_STOPPED)
+
+
+def augment_text(output: Path, result: AugmentResult) -> str:
+    """Return what was written, and what of it may look wrong."""
+    sample, (share,) = result.samples[0], result.folded
+    folded = (
+        f"\nnote: the displacement folds {share:.1%} of the patch over itself; a smaller sigma would not"
+        if share
+        else ""
+    )
+    return (
+        f"{output}: {_shape(sample.frame.shape)} at {','.join(map(str, sample.corner))}, seed {sample.seed}, "
+        f"{result.seconds:.2f} s and {result.preparing_seconds:.1f} s to prepare{folded}"
+    )
 
 
 def plan_facts(tiles: TilePlan, speed: float | None) -> dict[str, Any]:

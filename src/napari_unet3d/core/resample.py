@@ -135,6 +135,34 @@ def resample_labels(
     return _channels_last(out.view(given.dtype), labels)
 
 
+class Held:
+    """A part of a volume in memory, read once, that is indexed like the volume.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) or (z, y, x, c).
+    part
+        The box that is read.
+    """
+
+    def __init__(self, volume: Readable, part: Box) -> None:
+        self.shape = volume.shape
+        self.part = part
+        self._voxels = np.asarray(volume[part.slices])
+        self.dtype = self._voxels.dtype
+
+    def __getitem__(self, box: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
+        """Return a box of the volume that lies in the part."""
+        own = [slice(a.start - start, a.stop - start) for a, (start, _) in zip(box, self.part, strict=True)]
+        return self._voxels[tuple(own)]
+
+
+def hold(volume: Readable, deformation: Deformation, box: Box, mode: Mode = "reflect") -> Held:
+    """Read what a box of the deformed volume is made from, so that its parts can be made one by one."""
+    return Held(volume, _continued_box(deformation.source_box(box), _spatial(volume), mode))
+
+
 def in_pieces(work: Callable[[int, int], None], planes: Interval, threads: int) -> None:
     """Let threads share a range of planes; `work` gets the first plane and the end of a piece."""
     first, last = planes

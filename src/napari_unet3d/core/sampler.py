@@ -34,12 +34,12 @@ class Patch:
     image
         (z, y, x) or (z, y, x, c) float32.
     labels
-        (z, y, x) of the labels' type: the part that the network gives.
+        (z, y, x) of the labels' type: the part that the network gives; None where there are none.
     """
 
     sample: Sample
     image: npt.NDArray[np.float32]
-    labels: npt.NDArray[Any]
+    labels: npt.NDArray[Any] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class PatchSource:
     Attributes
     ----------
     image, labels
-        (z, y, x[, c]) and (z, y, x): anything that threads may read boxes of.
+        (z, y, x[, c]) and (z, y, x), or None: anything that threads may read boxes of.
     spec, frame
         What may be done, and what is cut out.
     scaling
@@ -59,19 +59,24 @@ class PatchSource:
     """
 
     image: Readable
-    labels: Readable
+    labels: Readable | None
     spec: AugmentSpec
     frame: PatchFrame
     scaling: Scaling | None = None
     corner: Callable[[int], tuple[int, int, int]] | None = None
 
-    def patch(self, seed: int, *, threads: int = 1) -> Patch:
-        """Return the patch with a seed; this is what the preview and the command show."""
+    def sample(self, seed: int) -> Sample:
+        """Return what is done to the patch with a seed, and where it is cut."""
         z, y, x = self.image.shape[:3]
         corner = draw_corner(self.frame, (z, y, x), seed) if self.corner is None else self.corner(seed)
-        sample = draw_sample(self.spec, self.frame, corner, seed)
+        return draw_sample(self.spec, self.frame, corner, seed)
+
+    def patch(self, seed: int, *, threads: int = 1) -> Patch:
+        """Return the patch with a seed."""
+        sample = self.sample(seed)
         image = augment_image(sample, self.image, scaling=self.scaling, threads=threads)
-        return Patch(sample, image, augment_labels(sample, self.labels, threads=threads))
+        labels = None if self.labels is None else augment_labels(sample, self.labels, threads=threads)
+        return Patch(sample, image, labels)
 
 
 class PatchSampler:

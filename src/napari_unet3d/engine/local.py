@@ -27,7 +27,7 @@ from napari_unet3d.engine.blocks import Blocks
 from napari_unet3d.engine.runs import Run
 from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError
 from napari_unet3d.network.devices import Device
-from napari_unet3d.tasks.jobs import JobResult, SegmentJob, WarmJob, WarmResult
+from napari_unet3d.tasks.jobs import AnyJob, JobResult, WarmResult
 
 IDLE_SECONDS = 900.0
 _RUN_SCRIPT = "from napari_unet3d.engine import remote\nremote.run(task, job, arrays)"
@@ -98,7 +98,7 @@ class LocalEngine:
         except psutil.Error:
             return 0
 
-    def submit(self, job: SegmentJob | WarmJob, arrays: Mapping[str, Any] | None = None) -> Run:
+    def submit(self, job: AnyJob, arrays: Mapping[str, Any] | None = None) -> Run:
         """Queue a job and return at once.
 
         Parameters

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import Event
-from napari_unet3d.tasks.jobs import JobResult, SegmentJob, WarmJob
+from napari_unet3d.tasks.jobs import AnyJob, JobResult
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 
@@ -37,7 +37,7 @@ class Run:
         What it returned, once it is `done`.
     """
 
-    def __init__(self, job: SegmentJob | WarmJob, arrays: Mapping[str, Any], on_cancel: Callable[[Run], None]) -> None:
+    def __init__(self, job: AnyJob, arrays: Mapping[str, Any], on_cancel: Callable[[Run], None]) -> None:
         self.job = job
         self.arrays: dict[str, npt.NDArray[Any]] = dict(arrays)
         self.state: State = "queued"

@@ -54,7 +54,7 @@ def predict_file(
         As `predict`.
     """
     model.check_channels(volume.n_channels)
-    _check_apart(volume, path)
+    check_apart(volume, path)
     region = spec.region or Box.whole(volume.shape)
     classes = (model.spec.classes,) if spec.output == "probabilities" else ()
     z, y, x = (
@@ -94,11 +94,17 @@ def voxel_size_difference(volume: Volume, card: ModelCard) -> str | None:
     )
 
 
-def _check_apart(volume: Volume, path: str | os.PathLike[str]) -> None:
-    """Refuse a result that would replace the volume it is made from."""
+def check_apart(volume: Volume, path: str | os.PathLike[str]) -> None:
+    """Refuse a result that would replace the volume it is made from.
+
+    Raises
+    ------
+    OutputError
+        If it would.
+    """
     source, target = Path(volume.path).resolve(), Path(path).resolve()
     if volume.path and (target == source or target in source.parents):
-        raise OutputError(f"{shown(target)} is, or holds, the volume that is being segmented. Choose another name.")
+        raise OutputError(f"{shown(target)} is, or holds, the volume that it would be made from. Choose another name.")
 
 
 def _sizes(values: list[float] | tuple[float, ...]) -> str:

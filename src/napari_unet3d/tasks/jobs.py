@@ -19,8 +19,9 @@ from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.tiling import Readable
-from napari_unet3d.errors import ModelError
+from napari_unet3d.errors import ModelError, VolumeError
 from napari_unet3d.network.devices import Device
+from napari_unet3d.tasks.augment import AugmentRequest, AugmentResult, augment
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.files import remember_run
 from napari_unet3d.tasks.predict import predict
@@ -30,7 +31,7 @@ from napari_unet3d.volumes import read_volume
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
-IMAGE, RESULT, SCRATCH = "image", "result", "scratch"
+IMAGE, LABELS, RESULT, SCRATCH = "image", "labels", "result", "scratch"
 
 
 class OnDisk(Spec):
@@ -79,6 +80,26 @@ class WarmJob(Spec):
     kind: Literal["warm"] = "warm"
 
 
+class AugmentJob(Spec):
+    """Make augmented patches of a volume.
+
+    Reads the arrays `image` and, if it is there, `labels`, unless it is said where they lie on disk; writes those that
+    `augment` writes.
+
+    Attributes
+    ----------
+    request
+        Which patches.
+    image, labels
+        Where the volumes lie; None takes the arrays.
+    """
+
+    kind: Literal["augment"] = "augment"
+    request: AugmentRequest
+    image: OnDisk | None = None
+    labels: OnDisk | None = None
+
+
 class SegmentResult(Spec):
     """What a segmentation took; see `PredictResult`."""
 
@@ -95,11 +116,12 @@ class WarmResult(Spec):
     devices: tuple[Device, ...]
 
 
-Job = Annotated[SegmentJob | WarmJob, Field(discriminator="kind")]
-JobResult = Annotated[SegmentResult | WarmResult, Field(discriminator="kind")]
+AnyJob = SegmentJob | AugmentJob | WarmJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
+JobResult = Annotated[SegmentResult | AugmentResult | WarmResult, Field(discriminator="kind")]
 
 
-def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, JobResult]:
+def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, JobResult]:
     """Do a job; a generator of events, each a safe point to stop.
 
     Parameters
@@ -116,12 +138,19 @@ def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Genera
     """
     if isinstance(job, WarmJob):
         return _warm()
+    if isinstance(job, AugmentJob):
+        image, labels = _readable(job.image, IMAGE, arrays), _readable(job.labels, LABELS, arrays)
+        if image is None:
+            raise VolumeError("There is no image to augment.")
+        return (yield from augment(job.request, image, labels, arrays))
     if job.weights_sha256 not in (None, _weights_of(job.model)):
         raise ModelError(
             f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
         )
     model = cached_model(job.model)
-    volume: Readable = arrays[IMAGE] if job.image is None else read_volume(**job.image.model_dump()).data
+    volume = _readable(job.image, IMAGE, arrays)
+    if volume is None:
+        raise VolumeError("There is no image to segment.")
     result = yield from predict(
         volume, model, job.spec, arrays[RESULT], scratch=arrays.get(SCRATCH), focus=job.focus, done=job.done
     )
@@ -129,6 +158,10 @@ def perform(job: SegmentJob | WarmJob, arrays: Mapping[str, Writable]) -> Genera
     return SegmentResult(
         input_shape=result.plan.input_shape, seconds=result.seconds, flops_per_second=result.flops_per_second
     )
+
+
+def _readable(place: OnDisk | None, name: str, arrays: Mapping[str, Writable]) -> Readable | None:
+    return arrays.get(name) if place is None else read_volume(**place.model_dump()).data
 
 
 def _weights_of(path: Path) -> str:
