@@ -211,7 +211,7 @@ def test_bad_input_and_bad_models_give_exit_code_3(run, model, image, tmp_path):
 def test_a_result_never_replaces_the_volume_it_is_made_from(run, model, image, tmp_path):
     before = image.read_bytes()
     code, _, err = run("predict", image, "--model", model, "--output", image, "--overwrite")
-    assert (code, "the volume that is being segmented" in err) == (3, True)
+    assert (code, "the volume that it would be made from" in err) == (3, True)
     assert image.read_bytes() == before
 
 
