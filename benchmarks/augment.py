@@ -47,9 +47,9 @@ def map_of(is_turned: bool) -> Any:
 
 def coordinates(is_turned: bool) -> Any:
     """Return (3, z, y, x) float32: where all voxels come from."""
-    points = np.stack(np.meshgrid(*(np.arange(SIZE),) * 3, indexing="ij"), -1).reshape(-1, SIZE, 3).astype(float)
+    points = np.stack(np.meshgrid(*(np.arange(SIZE),) * 3, indexing="ij"), -1).reshape(SIZE, -1, 3).astype(float)
     deformation = map_of(is_turned)
-    places = np.concatenate([deformation.places(rows) for rows in points])
+    places = np.concatenate([deformation.places(plane) for plane in points])
     return np.ascontiguousarray(places.T.reshape(3, *SHAPE), np.float32)
 
 

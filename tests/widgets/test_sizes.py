@@ -11,12 +11,13 @@ from napari_unet3d.core.tiling import plan_tiles
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.network.devices import Device
 from napari_unet3d.widgets import sizes_text
+from napari_unet3d.widgets.layers import is_illustration
 from napari_unet3d.widgets.preferences import Preferences
 from napari_unet3d.widgets.session import Memory, Session
 from napari_unet3d.widgets.sizes import SizesPanel
 from napari_unet3d.widgets.sizes_table import LARGEST
 from napari_unet3d.widgets.sizes_text import Machine, describe_try, sizes_typed
-from napari_unet3d.widgets.tile_boxes import is_tile, tile_around, tile_at
+from napari_unet3d.widgets.tile_boxes import tile_around, tile_at
 
 GIB = 2**30
 SPACE = {
@@ -343,8 +344,8 @@ def test_what_comes_out_lies_44_voxels_inside_of_what_goes_in_in_physical_space(
         assert not layer.editable
         assert layer.opacity == 0.25
         assert layer.data.base.nbytes == 1
-        assert is_tile(layer)
-    assert not is_tile(session.image)
+        assert is_illustration(layer)
+    assert not is_illustration(session.image)
 
 
 def test_the_tile_lies_around_the_present_position(session, panel):

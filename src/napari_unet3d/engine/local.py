@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 from napari_unet3d.engine import wire
 from napari_unet3d.engine.blocks import Blocks
 from napari_unet3d.engine.runs import Run
+from napari_unet3d.engine.worker import KEEPS_PRIORITY
 from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError
 from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.jobs import AnyJob, JobResult, WarmResult
@@ -48,6 +49,8 @@ class LocalEngine:
         After so long without a job the worker ends.
     log
         Where the worker writes what it has to say; None is a file in the user's log folder.
+    gives_way
+        The worker takes what other programs leave of the processor, rather than its share.
 
     Attributes
     ----------
@@ -59,9 +62,10 @@ class LocalEngine:
         What the worker has found when it was warmed, or None.
     """
 
-    def __init__(self, *, idle_seconds: float = IDLE_SECONDS, log: Path | None = None) -> None:
+    def __init__(self, *, idle_seconds: float = IDLE_SECONDS, log: Path | None = None, gives_way: bool = True) -> None:
         self.idle_seconds = idle_seconds
         self.log = (log or user_log_path("napari-unet3d", appauthor=False) / f"worker-{os.getpid()}.log").absolute()
+        self._gives_way = gives_way
         self.queue: list[Run] = []
         self.running: Run | None = None
         self.devices: list[Device] | None = None
@@ -252,6 +256,8 @@ class LocalEngine:
             self.log.write_text("", encoding="utf-8")
             # -P: a file numpy.py in the current folder is not imported.
             words = [sys.executable, "-P", "-m", "napari_unet3d.engine.worker", str(self.log), str(os.getpid())]
+            if not self._gives_way:
+                words.append(KEEPS_PRIORITY)
             # Not in the current folder, which may be gone.
             self._service = Service(self.log.parent, None, *words).start()
             return self._service
@@ -333,7 +339,7 @@ def _named(failure: Exception, array: str, kind: type[Unet3dError]) -> Unet3dErr
 
 
 def _remove_old_logs(folder: Path) -> None:
-    for path in folder.glob("worker-*.log"):
+    for path in [*folder.glob("worker-*.log"), *folder.glob("preview-*.log")]:
         try:
             if time.time() - path.stat().st_mtime > _DAYS_OF_LOGS * 86_400:
                 path.unlink()

@@ -16,13 +16,15 @@ import psutil
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _NICENESS = 10
+KEEPS_PRIORITY = "keeps-priority"
 
 
 def main() -> None:
-    """Become a worker: ``worker LOG PARENT_PID``."""
+    """Become a worker: ``worker LOG PARENT_PID [keeps-priority]``."""
     log, parent = sys.argv[1], int(sys.argv[2])
     channel = claim_standard_output(log)
-    lower_priority()
+    if KEEPS_PRIORITY not in sys.argv[3:]:
+        lower_priority()
     threading.Thread(target=end_with, args=(parent,), name="unet3d-watch", daemon=True).start()
     # Before standard input is read by another thread: on Windows the import hangs afterwards (Appose issue 23).
     import numpy  # noqa: F401

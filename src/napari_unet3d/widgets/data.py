@@ -15,11 +15,10 @@ from napari_unet3d.volumes.volume import agreed
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.label_meanings import LabelMeanings
-from napari_unet3d.widgets.layers import LayerData, LayerVolume, add_layer, layer_data, loaded
+from napari_unet3d.widgets.layers import LayerData, LayerVolume, add_layer, is_illustration, layer_data, loaded
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.survey import Findings, survey_image
-from napari_unet3d.widgets.tile_boxes import is_tile
 
 _UNITS = ("um", "nm", "mm", "pixel")
 _DECIMALS = 5
@@ -49,7 +48,7 @@ class DataPanel(Container):
         session = self._session
         self.image = panel.LayerChoice(
             session.viewer,
-            lambda layer: layer._type_string == "image",
+            lambda layer: layer._type_string == "image" and not is_illustration(layer),
             tooltip="The image layer to work on. Any plugin may have opened it.",
         )
         self.open = PushButton(text="Open file...", tooltip="A TIFF or an HDF5 file; its voxel size is read as well.")
@@ -71,7 +70,7 @@ class DataPanel(Container):
         self._notes = panel.text(tone="warning")
         self.labels_layer = panel.LayerChoice(
             session.viewer,
-            lambda layer: layer._type_string == "labels" and not is_tile(layer),
+            lambda layer: layer._type_string == "labels" and not is_illustration(layer),
             tooltip="The annotation or the mask that belongs to the image.",
         )
         self.class_names = LineEdit(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A volume that is smaller is read when it is opened, so that slices show at once.
 LOADED_BYTES = 1 << 30
+# In the metadata of layers that are illustrations.
+ILLUSTRATION = {"napari-unet3d": {"illustration": True}}
 LayerData = tuple[Any, dict[str, Any], str]
 _CHANNEL_AXES = {"c", "ch", "channel", "channels"}
 # The data of layers that a worker can open by itself; kept by the data, so a layer whose data is replaced is not in it.
@@ -40,6 +42,11 @@ def unwrapped(thing: Any) -> Any:
     Each access through a proxy makes new ones, so that no two of them are the same object.
     """
     return getattr(thing, "__wrapped__", thing)
+
+
+def is_illustration(layer: Layer) -> bool:
+    """Return whether a layer only shows a tile or an augmented patch: neither an image nor annotation to work with."""
+    return "illustration" in layer.metadata.get("napari-unet3d", {})
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from napari_unet3d.errors import Unet3dError
 from napari_unet3d.network.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.widgets import panel
-from napari_unet3d.widgets.layers import LayerVolume
+from napari_unet3d.widgets.layers import LayerVolume, is_illustration
 from napari_unet3d.widgets.model_choice import ModelChoice
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.plan_text import describe_plan, describe_progress, voxel_size_warning
@@ -65,7 +65,7 @@ class SegmentPanel(Container):
         session = self._session
         self.image = panel.LayerChoice(
             session.viewer,
-            lambda layer: layer._type_string == "image",
+            lambda layer: layer._type_string == "image" and not is_illustration(layer),
             label="Image",
             tooltip="The image layer that is segmented. Any plugin may have opened it.",
         )

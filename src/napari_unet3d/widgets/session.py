@@ -6,11 +6,13 @@ threads find out is told by `poll`, which the window calls: signals are emitted 
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from platformdirs import user_log_path
 from psygnal import Signal
 
 from napari_unet3d.core.architecture import NetworkSpec
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet3d.network.model import ModelCard
+    from napari_unet3d.widgets.preview import Preview
     from napari_unet3d.widgets.segmentation import Segmentation
 
 
@@ -41,6 +44,8 @@ class Session(DeviceWatch):
         Where jobs run; one for all windows of the program.
     preferences
         What the user has set.
+    previewer
+        Where previews are made; None takes that of the program, when one is wanted.
 
     Attributes
     ----------
@@ -52,12 +57,17 @@ class Session(DeviceWatch):
     labels_changed = Signal()
     model_changed = Signal()
     segmentation_changed = Signal()
+    preview_changed = Signal()
 
-    def __init__(self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences) -> None:
+    def __init__(
+        self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
+    ) -> None:
         super().__init__(engine)
+        self.previewer = previewer
         self.viewer = viewer
         self.preferences = preferences
         self.segmentation: Segmentation | None = None
+        self._preview: Preview | None = None
         self._image: Image | None = None
         self._labels: Labels | None = None
         self._level = 0
@@ -161,8 +171,26 @@ class Session(DeviceWatch):
         """Return the network of the chosen model, or the usual one."""
         return NetworkSpec() if self._card is None else self._card.network
 
-    def volume(self) -> LayerVolume:
-        """Return the volume of the chosen image, with the channels of the chosen model.
+    @property
+    def last_preview(self) -> Preview | None:
+        """Return the preview of this window if there has been one."""
+        return self._preview
+
+    @property
+    def preview(self) -> Preview:
+        """Return the preview of augmentation of this window; its worker starts when it is first used."""
+        from napari_unet3d.widgets.preview import Preview
+
+        if self._preview is None:
+            self._preview = Preview(self.viewer, self.previewer or shared_previewer())
+            self._preview.changed.connect(self._on_preview)
+        return self._preview
+
+    def _on_preview(self) -> None:
+        self.preview_changed.emit()
+
+    def volume(self, *, channels: int | None = None) -> LayerVolume:
+        """Return the volume of the chosen image, with the channels of the chosen model or as many as are asked for.
 
         Raises
         ------
@@ -177,7 +205,9 @@ class Session(DeviceWatch):
         if axis is not None:
             point = self._image.world_to_data(self.viewer.dims.point)
             position = max(0, round(float(point[axis])))
-        return layer_volume(self._image, level=self._level, channels=self.network.channels, position=position)
+        return layer_volume(
+            self._image, level=self._level, channels=channels or self.network.channels, position=position
+        )
 
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
@@ -194,6 +224,8 @@ class Session(DeviceWatch):
     def close(self) -> None:
         """End with the window: the run stops, what it has done stays in its layer."""
         self.image = None
+        if self._preview is not None:
+            self._preview.close()
         for run in {*self._unfinished, self.segmentation} - {None}:
             run.close()
 
@@ -223,6 +255,7 @@ def model_name(path: Path) -> str:
 
 
 _engine: LocalEngine | None = None
+_previewer: LocalEngine | None = None
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 
@@ -233,6 +266,15 @@ def shared_engine(preferences: Preferences) -> LocalEngine:
         _engine = LocalEngine(idle_seconds=preferences.idle_seconds)
     _engine.idle_seconds = preferences.idle_seconds
     return _engine
+
+
+def shared_previewer() -> LocalEngine:
+    """Return the engine for what must answer at once, also while the other one trains; it never loads TensorFlow."""
+    global _previewer
+    if _previewer is None:
+        log = user_log_path("napari-unet3d", appauthor=False) / f"preview-{os.getpid()}.log"
+        _previewer = LocalEngine(log=log, gives_way=False)
+    return _previewer
 
 
 def session_of(viewer: Any) -> Session:
@@ -252,8 +294,10 @@ def end_session(viewer: Any) -> None:
     session = _sessions.pop(unwrapped(viewer), None)
     if session is not None:
         session.close()
-    if not _sessions and _engine is not None:
-        _engine.end()
+    if not _sessions:
+        for engine in (_engine, _previewer):
+            if engine is not None:
+                engine.end()
 
 
 __all__ = [
@@ -264,4 +308,5 @@ __all__ = [
     "model_name",
     "session_of",
     "shared_engine",
+    "shared_previewer",
 ]

@@ -15,12 +15,12 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.geometry import Shape, alignment, halo, output_shape
 from napari_unet3d.core.tiling import Tile, TilePlan
-from napari_unet3d.widgets.layers import LayerVolume, unwrapped
+from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, unwrapped
 from napari_unet3d.widgets.panel import times
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels
 
 IN_COLOUR, OUT_COLOUR = "#e69f00", "#009e73"
 _OPACITY, _LINE = 0.25, 2
@@ -28,11 +28,6 @@ _OPACITY, _LINE = 0.25, 2
 _BLENDING = "translucent_no_depth"
 # By the viewer, not by the panel: a dock widget that is closed and opened again finds the layers it had made.
 _made_in: WeakKeyDictionary[Any, list[Labels | None]] = WeakKeyDictionary()
-
-
-def is_tile(layer: Layer) -> bool:
-    """Return whether a layer only shows a tile, so that it is neither annotation nor a result."""
-    return "tile" in layer.metadata.get("napari-unet3d", {})
 
 
 def tile_around(centre: Sequence[int], volume: Shape, shape: Shape, network: NetworkSpec) -> Tile:
@@ -132,9 +127,10 @@ class TileBoxes:
         from napari.utils.colormaps import DirectLabelColormap
 
         colours = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: colour})
-        mark = {"napari-unet3d": {"tile": True}}
         layer = unwrapped(
-            self._viewer.add_labels(data, colormap=colours, opacity=_OPACITY, blending=_BLENDING, metadata=mark, **look)
+            self._viewer.add_labels(
+                data, colormap=colours, opacity=_OPACITY, blending=_BLENDING, metadata=ILLUSTRATION, **look
+            )
         )
         layer.bounding_box.line_color = colour
         layer.bounding_box.line_thickness = _LINE

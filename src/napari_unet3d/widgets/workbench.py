@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from napari_unet3d.widgets.augment import AugmentPanel
 from napari_unet3d.widgets.data import DataPanel
 from napari_unet3d.widgets.notices import notify
 from napari_unet3d.widgets.panel import PANEL_WIDTH, is_alive
@@ -32,7 +33,7 @@ class Workbench(QWidget):
 
     Attributes
     ----------
-    data, sizes, segment
+    data, sizes, augment, segment
         The panels.
     """
 
@@ -40,9 +41,11 @@ class Workbench(QWidget):
         super().__init__()
         self.session = session = session_of(napari_viewer)
         self.strip = EngineStrip(session, self)
-        self.data, self.sizes, self.segment = DataPanel(session), SizesPanel(session), SegmentPanel(session)
+        self.data, self.sizes = DataPanel(session), SizesPanel(session)
+        self.augment, self.segment = AugmentPanel(session), SegmentPanel(session)
         self._tabs = QTabWidget()
-        for name, panel in (("Data", self.data), ("Sizes", self.sizes), ("Segment", self.segment)):
+        panels = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment, "Segment": self.segment}
+        for name, panel in panels.items():
             self._tabs.addTab(_scrolling(panel.native), name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2, 2, 2, 2)
@@ -59,7 +62,7 @@ class Workbench(QWidget):
         return QSize(PANEL_WIDTH, 640)
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front: "Data", "Sizes" or "Segment"."""
+        """Bring a tab to the front: "Data", "Sizes", "Augment" or "Segment"."""
         for index in range(self._tabs.count()):
             if self._tabs.tabText(index) == name:
                 self._tabs.setCurrentIndex(index)

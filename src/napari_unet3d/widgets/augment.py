@@ -1,0 +1,304 @@
+"""The tab Augment: what augmentation does to the chosen image and its labels, as layers, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, SpinBox
+
+from napari_unet3d.core.augment import PatchFrame, draw_corner
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.geometry import Shape, halo, valid_sizes
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.errors import Unet3dError, VolumeError
+from napari_unet3d.tasks.augment import AugmentRequest
+from napari_unet3d.widgets import panel
+from napari_unet3d.widgets.augment_form import AugmentForm
+from napari_unet3d.widgets.layers import LayerVolume, is_illustration, layer_volume
+from napari_unet3d.widgets.preview import Wanted
+from napari_unet3d.widgets.session import Session
+from napari_unet3d.widgets.view import shown_box
+
+HERE, DRAWN = "around the view", "drawn, as in training"
+_COMPARED = 9
+_LARGEST, _USUAL = 300, 132
+# What is made before the rest, along each axis: so much that it is there at once.
+_FIRST = 132
+_UPDATE_MS = 60
+
+
+class AugmentPanel(Container):
+    """Shows augmented patches of one image and its labels.
+
+    Parameters
+    ----------
+    session
+        What the panels of this window share.
+
+    Attributes
+    ----------
+    form
+        What may be done; its `spec` is what training takes.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._centre: list[int] | None = None
+        self._scaling: tuple[Any, Any] | None = None
+        self._build()
+        super().__init__(
+            widgets=[
+                self.image,
+                self.labels_layer,
+                panel.row(self.size, self.place, label="Patch"),
+                self.form,
+                self._below,
+            ],
+            labels=True,
+        )
+        self.margins = (6, 6, 6, 6)
+        self.native.layout().addStretch()
+        self._later = panel.Later(self.update_preview, _UPDATE_MS, self.native)
+        self._connect()
+        self.update_state()
+
+    def _build(self) -> None:
+        session = self._session
+        self.image = panel.LayerChoice(
+            session.viewer,
+            lambda layer: layer._type_string == "image" and not is_illustration(layer),
+            label="Image",
+            tooltip="The image layer that patches are cut from.",
+        )
+        self.labels_layer = panel.LayerChoice(
+            session.viewer,
+            lambda layer: layer._type_string == "labels" and not is_illustration(layer),
+            label="Labels",
+            tooltip="The annotation or mask that is deformed with the image; none is fine.",
+        )
+        self.size = ComboBox(choices=self._sizes, tooltip="What goes into the network, voxels an axis.")
+        self.size.value = _USUAL if _USUAL in self._sizes() else self._sizes()[0]
+        self.place = ComboBox(
+            choices=[HERE, DRAWN],
+            value=HERE,
+            tooltip="Where the patch is cut: in the middle of what is shown, or where training would cut it.",
+        )
+        self.form = AugmentForm(self._changed)
+        self.seed = SpinBox(min=0, max=2**31 - 1, value=0, label="seed", tooltip="The same seed gives the same patch.")
+        self.seed.native.setStyleSheet("min-width: 60px;")
+        self.preview = panel.main_button("Preview", "Show an augmented patch, its labels and what the network gives.")
+        self.next = PushButton(text="Next", tooltip="Show the patch with the next seed, as training takes them.")
+        self.compare = PushButton(
+            text=f"Compare {_COMPARED}", tooltip="Show the patches of so many seeds side by side."
+        )
+        self.box = CheckBox(
+            text="output box", value=True, tooltip="Draw what goes into the network and what comes out."
+        )
+        self.arrows = CheckBox(
+            text="displacement", value=False, tooltip="Arrows from a voxel to where it is taken from."
+        )
+        self.grid = CheckBox(text="grid", value=False, tooltip="A regular grid of the volume, deformed like it.")
+        self._problem = panel.text()
+        self._state = panel.text(tone="quiet")
+        self._folded = panel.text(tone="warning")
+        self._below = panel.column(
+            panel.row(self.seed, self.preview, self.next, self.compare, label="seed"),
+            panel.row(self.box, self.arrows, self.grid),
+            self._problem,
+            self._state,
+            self._folded,
+            labels=False,
+        )
+
+    def _connect(self) -> None:
+        session = self._session
+        self.image.changed.connect(lambda layer: setattr(session, "image", layer))
+        self.labels_layer.changed.connect(lambda layer: setattr(session, "labels", layer))
+        self.preview.changed.connect(lambda: self.show_preview())
+        self.next.changed.connect(lambda: self.show_next())
+        self.compare.changed.connect(lambda: self.show_several())
+        for widget in (self.seed, self.size, self.place, self.box, self.arrows, self.grid):
+            widget.changed.connect(self._changed)
+        for signal, slot in (
+            (session.image_changed, self._on_image),
+            (session.labels_changed, self._on_labels),
+            (session.model_changed, self._on_model),
+            (session.preview_changed, self._on_preview),
+        ):
+            panel.listen(self, signal, slot)
+        if session.image not in session.viewer.layers:
+            session.image = self.image.value
+        if session.labels not in session.viewer.layers:
+            session.labels = self.labels_layer.value
+        self._on_image()
+        self._on_labels()
+
+    def _sizes(self, _: Any = None) -> list[int]:
+        return valid_sizes(_LARGEST, blocks=self._session.network.blocks)
+
+    def _on_image(self) -> None:
+        self.image.show(self._session.image)
+        self._centre = self._scaling = None
+        self.update_state()
+
+    def _on_labels(self) -> None:
+        self.labels_layer.show(self._session.labels)
+        self.update_state()
+
+    def _on_model(self) -> None:
+        with self.size.changed.blocked():
+            before = self.size.value
+            self.size.reset_choices()
+            self.size.value = before if before in self._sizes() else self._sizes()[0]
+
+    def volumes(self) -> tuple[LayerVolume, LayerVolume | None]:
+        """Return the chosen image and labels.
+
+        Raises
+        ------
+        VolumeError
+            If they are no volumes, or do not cover the same box.
+        """
+        image = self._session.volume(channels=1)
+        layer = self.labels_layer.value
+        if layer is None:
+            return image, None
+        labels = layer_volume(layer)
+        if labels.shape != image.shape:
+            raise VolumeError(
+                f"'{image.layer.name}' has {panel.times(image.shape)} voxels and '{layer.name}' "
+                f"{panel.times(labels.shape)} (z, y, x); they must cover the same box."
+            )
+        if not labels.space.equals(image.space):
+            raise VolumeError(
+                f"'{image.layer.name}' and '{layer.name}' do not lie in the same place: voxels of "
+                f"{panel.times(image.volume.voxel_size)} {image.volume.unit} and "
+                f"{panel.times(labels.volume.voxel_size)} {labels.volume.unit} (z, y, x), or another position."
+            )
+        return image, labels
+
+    def update_state(self) -> None:
+        """Say what cannot be shown and why, and enable what can be pressed."""
+        problem = ""
+        try:
+            self.volumes()
+            self.form.spec  # noqa: B018
+        except Unet3dError as error:
+            problem = str(error)
+        except ValueError as error:
+            problem = f"These choices do not go together: {error}"
+        panel.say(self._problem, problem)
+        for button in (self.preview, self.next, self.compare):
+            button.enabled = not problem
+        self._say_result()
+
+    def _changed(self, *_: Any) -> None:
+        self.update_state()
+        if self._is_shown:
+            self._later()
+
+    @property
+    def _is_shown(self) -> bool:
+        preview = self._session.last_preview
+        return preview is not None and bool(preview.layers) and self.preview.enabled
+
+    def request(self, *, n: int = 1) -> AugmentRequest:
+        """Return the patch, or patches, that the choices mean."""
+        image, _ = self.volumes()
+        network = self._session.network
+        frame = PatchFrame(shape=(self.size.value,) * 3, halo=halo(network.blocks), voxel_size=image.volume.voxel_size)
+        seed = self.seed.value
+        centre = [(start + stop) // 2 for start, stop in shown_box(self._session.viewer, image)]
+        if self._centre is None:
+            self._centre = centre
+        is_drawn = self.place.value == DRAWN
+        corner = draw_corner(frame, image.shape, seed) if is_drawn else corner_around(self._centre, frame, image.shape)
+        card = self._session.card
+        return AugmentRequest(
+            augment=self.form.spec,
+            frame=frame,
+            seeds=tuple(range(seed, seed + n)),
+            corner=corner,
+            normalization=Normalization(kind="background") if card is None else card.normalization,
+            scaling=self._scaling,
+            first=_first_box([at - start for at, start in zip(centre, corner, strict=True)], frame.shape),
+        )
+
+    def show_preview(self) -> None:
+        """Show a patch in the middle of what is shown now."""
+        self._centre = None
+        self.update_preview()
+
+    def show_next(self) -> None:
+        """Show the patch with the next seed."""
+        with self.seed.changed.blocked():
+            self.seed.value += 1
+        self.update_preview()
+
+    def show_several(self) -> None:
+        """Show several patches side by side."""
+        self.update_preview(n=_COMPARED)
+
+    def update_preview(self, *, n: int = 1) -> None:
+        """Show the patch that the choices mean, in the layers that are there."""
+        try:
+            request, (image, labels) = self.request(n=n), self.volumes()
+        except (Unet3dError, ValueError):
+            self.update_state()
+            return
+        preview = self._session.preview
+        preview.show(request, image, labels, Wanted(self.box.value, self.arrows.value, self.grid.value))
+
+    def _on_preview(self) -> None:
+        preview = self._session.preview
+        if preview.result is not None and not preview.is_active:
+            self._scaling = preview.result.scaling
+        self._say_result()
+
+    def _say_result(self) -> None:
+        preview = self._session.last_preview
+        if preview is None:
+            return
+        if preview.error is not None:
+            panel.say(self._state, str(preview.error), tone="warning")
+            panel.say(self._folded, "")
+            return
+        if preview.is_active:
+            panel.say(self._state, "Being made ..", tone="quiet")
+            return
+        result = preview.result
+        if result is None:
+            return
+        prepared = f", after {result.preparing_seconds:.1f} s to prepare" if result.preparing_seconds > 0.5 else ""
+        share = max(result.folded)
+        lines = [f"Made in {1000 * result.seconds:.0f} ms{prepared}; folded {share:.1%}.", *preview.notes]
+        panel.say(self._state, " ".join(lines), tone="quiet")
+        folded = f"The displacement folds {share:.1%} of a patch over itself. A smaller sigma or fewer lines would not."
+        panel.say(self._folded, folded if share else "")
+
+
+def corner_around(centre: Sequence[int], frame: PatchFrame, volume: Shape) -> Shape:
+    """Return where a patch is cut whose output lies around a voxel (z, y, x), in the volume if it fits there.
+
+    Examples
+    --------
+    >>> corner_around((50, 5, 9), PatchFrame(shape=(60, 60, 60), halo=20), (100, 100, 12))
+    (20, -20, -24)
+    """
+    corner = []
+    for at, n, (start, stop) in zip(centre, volume, frame.output, strict=True):
+        room = n - (stop - start)
+        first = min(max(0, at - (stop - start) // 2), room) if room > 0 else room // 2
+        corner.append(first - start)
+    return corner[0], corner[1], corner[2]
+
+
+def _first_box(centre: Sequence[int], shape: Shape) -> Box:
+    """Return what is made first of a patch: around a voxel of it, so much that it is there at once."""
+    box = []
+    for at, n in zip(centre, shape, strict=True):
+        size = min(n, _FIRST)
+        start = min(max(0, at - size // 2), n - size)
+        box.append((start, start + size))
+    return Box(*box)

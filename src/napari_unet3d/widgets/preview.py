@@ -1,0 +1,257 @@
+"""The preview of augmentation: patches that the worker makes, as layers that stay the same while choices change.
+
+It belongs to the window. It has a worker of its own, which knows nothing of TensorFlow, so that it answers while
+another one trains or segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_unet3d.core.augment import Sample
+from napari_unet3d.core.tiling import Tile
+from napari_unet3d.engine import LocalEngine
+from napari_unet3d.errors import Unet3dError
+from napari_unet3d.tasks.augment import GRID, PATCH, PATCH_LABELS, AugmentRequest, AugmentResult, mosaic
+from napari_unet3d.tasks.events import Note, TileDone
+from napari_unet3d.tasks.jobs import IMAGE, LABELS, AugmentJob
+from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, unwrapped
+from napari_unet3d.widgets.tile_boxes import TileBoxes
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_unet3d.engine import Run
+
+_POLL_MS = 15
+# Arrows of the displacement along each axis.
+_ARROWS = 9
+_DISPLACEMENT = "displacement"
+_NAMES = {PATCH: "augmented", PATCH_LABELS: "augmented labels", GRID: "deformed grid", _DISPLACEMENT: "displacement"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is shown besides the augmented image and its labels."""
+
+    box: bool = True
+    arrows: bool = False
+    grid: bool = False
+
+
+class Preview:
+    """Makes patches and shows them; every request says where they lie.
+
+    Parameters
+    ----------
+    viewer
+        Where the layers go.
+    engine
+        Where the patches are made.
+
+    Attributes
+    ----------
+    result
+        Of the last preview that was finished, or None.
+    error
+        Why the last one failed, or None.
+    notes
+        What the user should know.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, engine: LocalEngine) -> None:
+        self.viewer, self.engine = viewer, engine
+        self.result: AugmentResult | None = None
+        self.error: Unet3dError | None = None
+        self.notes: list[str] = []
+        self.boxes = TileBoxes(viewer)
+        self._layers: dict[str, Layer] = {}
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        self._run: Run | None = None
+        self._asked: tuple[AugmentRequest, LayerVolume, LayerVolume | None, Wanted] | None = None
+        self._timer = QTimer()
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether something is being made."""
+        return self._run is not None
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """Return the layers that are in the viewer, by what they show."""
+        return {name: layer for name, layer in self._layers.items() if layer in self.viewer.layers}
+
+    def show(self, request: AugmentRequest, image: LayerVolume, labels: LayerVolume | None, wanted: Wanted) -> None:
+        """Make the patches that are asked for and show them; what was being made is given up. Returns at once."""
+        if self._run is not None:
+            self._run.cancel()
+        self._asked, self.error, self.notes = (request, image, labels, wanted), None, []
+        shapes = {PATCH: (request.frame.shape, np.dtype(np.float32))}
+        if labels is not None:
+            shapes[PATCH_LABELS] = (request.frame.output.shape, labels.volume.dtype)
+        if len(request.seeds) > 1:
+            whole = mosaic(len(request.seeds), request.frame.output.shape)[0]
+            shapes = {name: (whole, dtype) for name, (_, dtype) in shapes.items()}
+        elif wanted.grid:
+            shapes[GRID] = (request.frame.shape, np.dtype(np.float32))
+        self._arrays = {name: self._array(name, shape, dtype) for name, (shape, dtype) in shapes.items()}
+        arrays: dict[str, Any] = dict(self._arrays)
+        if image.on_disk is None:
+            arrays[IMAGE] = image.volume.data
+        if labels is not None and labels.on_disk is None:
+            arrays[LABELS] = labels.volume.data
+        job = AugmentJob(request=request, image=image.on_disk, labels=None if labels is None else labels.on_disk)
+        self._run = self.engine.submit(job, arrays)
+        self._timer.start()
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Give up what is being made, as the window is closed."""
+        self._timer.stop()
+        if self._run is not None:
+            self._run.cancel()
+            self._run = None
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        old = self._arrays.get(name)
+        return old if old is not None and (old.shape, old.dtype) == (shape, dtype) else np.zeros(shape, dtype)
+
+    def _poll(self) -> None:
+        """Take what has come from the worker; in the thread of the window."""
+        run = self._run
+        if run is None:
+            self._timer.stop()
+            return
+        try:
+            events = run.take(0)
+        except Unet3dError as error:
+            self._end(error=error)
+            return
+        if events is None:
+            self._end(result=run.result if isinstance(run.result, AugmentResult) else None)
+            return
+        self.notes += [event.text for event in events if isinstance(event, Note)]
+        if any(isinstance(event, TileDone) for event in events):
+            self._show_arrays()
+
+    def _end(self, *, result: AugmentResult | None = None, error: Unet3dError | None = None) -> None:
+        self._timer.stop()
+        self._run, self.error = None, error
+        if result is not None:
+            self.result = result
+            self._show_arrays()
+            self._show_rest(result.samples[0])
+        self.changed.emit()
+
+    def _show_arrays(self) -> None:
+        """Show what lies in the arrays: in the layers that are there, or in new ones."""
+        if self._asked is None:
+            return
+        request, image, labels, _ = self._asked
+        frame = request.frame
+        corner = request.corner or (0, 0, 0)
+        inner = [start + frame.halo for start in corner]
+        for name, array in self._arrays.items():
+            at = inner if name == PATCH_LABELS or len(request.seeds) > 1 else corner
+            keywords = image.space.moved(at).keywords
+            layer = self.layers.get(name)
+            if layer is None:
+                self._layers[name] = self._add(name, array, image, labels, keywords)
+                continue
+            if layer.data is not array:
+                layer.data = array
+            for attribute, value in keywords.items():
+                setattr(layer, attribute, value)
+            layer.refresh(thumbnail=False, extent=False)
+        for name in self.layers.keys() - self._arrays.keys() - {_DISPLACEMENT}:
+            self.viewer.layers.remove(self.layers[name])
+
+    def _add(
+        self,
+        name: str,
+        array: npt.NDArray[Any],
+        image: LayerVolume,
+        labels: LayerVolume | None,
+        keywords: dict[str, Any],
+    ) -> Layer:
+        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        keywords = {
+            **keywords,
+            "name": f"{image.volume.name}, {_NAMES[name]}",
+            "metadata": ILLUSTRATION,
+        }
+        if name == PATCH_LABELS:
+            colours = {} if labels is None else {"colormap": labels.layer.colormap}
+            layer = self.viewer.add_labels(array, opacity=0.5, **colours, **keywords)
+            layer.editable = False
+        elif name == GRID:
+            limits = {"contrast_limits": (0.0, 1.0), "colormap": "cyan", "blending": "additive", "opacity": 0.6}
+            layer = self.viewer.add_image(array, rgb=False, **limits, **keywords)
+        else:
+            layer = self.viewer.add_image(array, rgb=False, contrast_limits=_limits(array), **keywords)
+        self.viewer.layers.selection = selected
+        self.viewer.layers.selection.active = active
+        return unwrapped(layer)
+
+    def _show_rest(self, sample: Sample) -> None:
+        """Show the box that the network gives, and the displacement, or take them away."""
+        if self._asked is None:
+            return
+        request, image, _, wanted = self._asked
+        is_one = len(request.seeds) == 1
+        if wanted.box and is_one:
+            inner = sample.frame.output.shifted(sample.corner)
+            self.boxes.show(Tile(sample.place, inner), image)
+        else:
+            self.boxes.hide()
+        if wanted.arrows and is_one:
+            self._show_arrows(sample, image)
+        elif _DISPLACEMENT in self.layers:
+            self.viewer.layers.remove(self.layers[_DISPLACEMENT])
+
+    def _show_arrows(self, sample: Sample, image: LayerVolume) -> None:
+        vectors = arrows(sample)
+        keywords = image.space.moved(sample.corner).keywords
+        layer = self.layers.get(_DISPLACEMENT)
+        if layer is not None:
+            layer.data = vectors
+            for attribute, value in keywords.items():
+                setattr(layer, attribute, value)
+            return
+        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        added = self.viewer.add_vectors(
+            vectors,
+            name=f"{image.volume.name}, {_NAMES[_DISPLACEMENT]}",
+            edge_color="#f0e442",
+            vector_style="arrow",
+            out_of_slice_display=True,
+            metadata=ILLUSTRATION,
+            **keywords,
+        )
+        self._layers[_DISPLACEMENT] = unwrapped(added)
+        self.viewer.layers.selection = selected
+        self.viewer.layers.selection.active = active
+
+
+def arrows(sample: Sample) -> npt.NDArray[np.float64]:
+    """Return (n, 2, 3): places in the patch, and where from there a voxel is taken, before it is turned; in voxels."""
+    axes = [np.unique(np.linspace(0, n - 1, min(n, _ARROWS)).round()) for n in sample.frame.shape]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    return np.stack([points, sample.deformation.displacements(points)], axis=1)
+
+
+def _limits(array: npt.NDArray[Any]) -> tuple[float, float]:
+    shown = array[array != 0]
+    low, high = np.percentile(shown, (1, 99.8)) if shown.size else (0.0, 1.0)
+    return float(low), float(high) if high > low else float(low) + 1
