@@ -52,11 +52,14 @@ class AugmentPanel(Container):
                 self.image,
                 self.labels_layer,
                 panel.row(self.size, self.place, label="Patch"),
-                self.form,
-                self._below,
+                self.form.preset,
+                self._buttons,
+                self._shown_too,
+                self._said,
             ],
             labels=True,
         )
+        panel.add(self, self.form.native)
         self.margins = (6, 6, 6, 6)
         self.native.layout().addStretch()
         self._later = panel.Later(self.update_preview, _UPDATE_MS, self.native)
@@ -85,7 +88,7 @@ class AugmentPanel(Container):
             tooltip="Where the patch is cut: in the middle of what is shown, or where training would cut it.",
         )
         self.form = AugmentForm(self._changed)
-        self.seed = SpinBox(min=0, max=2**31 - 1, value=0, label="seed", tooltip="The same seed gives the same patch.")
+        self.seed = SpinBox(min=0, max=2**31 - 1, value=0, tooltip="The same seed gives the same patch.")
         self.seed.native.setStyleSheet("min-width: 60px;")
         self.preview = panel.main_button("Preview", "Show an augmented patch, its labels and what the network gives.")
         self.next = PushButton(text="Next", tooltip="Show the patch with the next seed, as training takes them.")
@@ -93,7 +96,7 @@ class AugmentPanel(Container):
             text=f"Compare {_COMPARED}", tooltip="Show the patches of so many seeds side by side."
         )
         self.box = CheckBox(
-            text="output box", value=True, tooltip="Draw what goes into the network and what comes out."
+            text="output box", value=True, tooltip="Outline the part of the patch that the network gives."
         )
         self.arrows = CheckBox(
             text="displacement", value=False, tooltip="Arrows from a voxel to where it is taken from."
@@ -102,14 +105,9 @@ class AugmentPanel(Container):
         self._problem = panel.text()
         self._state = panel.text(tone="quiet")
         self._folded = panel.text(tone="warning")
-        self._below = panel.column(
-            panel.row(self.seed, self.preview, self.next, self.compare, label="seed"),
-            panel.row(self.box, self.arrows, self.grid),
-            self._problem,
-            self._state,
-            self._folded,
-            labels=False,
-        )
+        self._buttons = panel.row(self.seed, self.preview, self.next, self.compare, label="Seed")
+        self._shown_too = panel.row(self.box, self.arrows, self.grid, label="Show")
+        self._said = panel.column(self._problem, self._state, self._folded, labels=False)
 
     def _connect(self) -> None:
         session = self._session
@@ -242,6 +240,7 @@ class AugmentPanel(Container):
 
     def update_preview(self, *, n: int = 1) -> None:
         """Show the patch that the choices mean, in the layers that are there."""
+        self._later.cancel()
         try:
             request, (image, labels) = self.request(n=n), self.volumes()
         except (Unet3dError, ValueError):

@@ -29,7 +29,16 @@ _UNITS = {
     ("occlusion", "side"): "voxels a side",
     ("shifted_slices", "voxels"): "voxels",
 }
-_CAPTIONS = {"kind": "", "isotropic": "all axes alike", "axes": "along", "number": "how many", "voxels": "by up to"}
+_CAPTIONS = {
+    ,
+}
+    "kind": "",
+    "degrees": "by up to",
+    "isotropic": "all axes alike",
+    "axes": "along",
+    "number": "how many",
+    "voxels": "by up to",
+}
 
 
 class AugmentForm(Container):
@@ -42,6 +51,8 @@ class AugmentForm(Container):
 
     Attributes
     ----------
+    preset
+        Choices to begin with; for the panel to place.
     spec
         The choices, read and set as one value.
     """
@@ -57,10 +68,9 @@ class AugmentForm(Container):
         )
         # Another name would ask for more than the panel has.
         self.parts = {name: PartForm(name, part, self._changed) for name, part in PRESETS[_DEFAULT].parts.items()}
-        super().__init__(widgets=[self.preset], labels=True)
+        super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
         self.groups = {title: self._group(title, names) for title, names in _GROUPS.items()}
-        self.groups["Geometry"].open()
         self.preset.changed.connect(self._on_preset)
 
     def _group(self, title: str, names: Iterable[str]) -> panel.Foldable:
@@ -160,8 +170,11 @@ class PartForm(Container):
 
     def _show(self) -> None:
         self._often.visible = self.is_on.value
-        for field in self.fields.values():
-            field.native_row.visible = self.is_on.value
+        kind = self.fields.get("kind")
+        for name, field in self.fields.items():
+            # Any rotation has no largest angle.
+            is_idle = name == "degrees" and kind is not None and kind.value == "any"
+            field.native_row.visible = self.is_on.value and not is_idle
 
 
 class _Field:
@@ -214,7 +227,7 @@ def _number(value: float, kind: type) -> SpinBox | FloatSpinBox:
         widget: SpinBox | FloatSpinBox = SpinBox(value=value, min=0, max=10_000)
     else:
         widget = FloatSpinBox(value=value, min=-1000, max=10_000, step=0.05)
-        widget.native.setDecimals(3)
+        widget.native.setDecimals(2)
     _narrow(widget)
     return widget
 

@@ -294,3 +294,7 @@ class Later:
     def __call__(self, *_: Any) -> None:
         """Call the function later, or still later."""
         self._timer.start()
+
+    def cancel(self) -> None:
+        """Do not call it, unless there is another reason to."""
+        self._timer.stop()

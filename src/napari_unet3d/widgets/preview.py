@@ -6,6 +6,7 @@ another one trains or segments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,13 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_unet3d.core.augment import Sample
-from napari_unet3d.core.tiling import Tile
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.augment import GRID, PATCH, PATCH_LABELS, AugmentRequest, AugmentResult, mosaic
 from napari_unet3d.tasks.events import Note, TileDone
 from napari_unet3d.tasks.jobs import IMAGE, LABELS, AugmentJob
 from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, unwrapped
-from napari_unet3d.widgets.tile_boxes import TileBoxes
+from napari_unet3d.widgets.tile_boxes import OUT_COLOUR
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,8 +33,17 @@ if TYPE_CHECKING:
 _POLL_MS = 15
 # Arrows of the displacement along each axis.
 _ARROWS = 9
-_DISPLACEMENT = "displacement"
-_NAMES = {PATCH: "augmented", PATCH_LABELS: "augmented labels", GRID: "deformed grid", _DISPLACEMENT: "displacement"}
+_DISPLACEMENT, _BOX = "displacement", "box"
+ARROW_COLOUR = "#f0e442"
+_NAMES = {
+    ,
+}
+    PATCH: "augmented",
+    PATCH_LABELS: "augmented labels",
+    GRID: "deformed grid",
+    _DISPLACEMENT: "displacement",
+    _BOX: "network output",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,6 @@ class Preview:
         self.result: AugmentResult | None = None
         self.error: Unet3dError | None = None
         self.notes: list[str] = []
-        self.boxes = TileBoxes(viewer)
         self._layers: dict[str, Layer] = {}
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         self._run: Run | None = None
@@ -167,14 +175,11 @@ class Preview:
             keywords = image.space.moved(at).keywords
             layer = self.layers.get(name)
             if layer is None:
-                self._layers[name] = self._add(name, array, image, labels, keywords)
-                continue
-            if layer.data is not array:
-                layer.data = array
-            for attribute, value in keywords.items():
-                setattr(layer, attribute, value)
-            layer.refresh(thumbnail=False, extent=False)
-        for name in self.layers.keys() - self._arrays.keys() - {_DISPLACEMENT}:
+                self._add(name, array, image, labels, keywords)
+            else:
+                _place(layer, array, keywords)
+                layer.refresh(thumbnail=False, extent=False)
+        for name in self.layers.keys() - self._arrays.keys() - {_DISPLACEMENT, _BOX}:
             self.viewer.layers.remove(self.layers[name])
 
     def _add(
@@ -184,25 +189,28 @@ class Preview:
         image: LayerVolume,
         labels: LayerVolume | None,
         keywords: dict[str, Any],
-    ) -> Layer:
-        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        keywords = {
-            **keywords,
-            "name": f"{image.volume.name}, {_NAMES[name]}",
-            "metadata": ILLUSTRATION,
-        }
+    ) -> None:
+        look: dict[str, Any]
         if name == PATCH_LABELS:
-            colours = {} if labels is None else {"colormap": labels.layer.colormap}
-            layer = self.viewer.add_labels(array, opacity=0.5, **colours, **keywords)
-            layer.editable = False
-        elif name == GRID:
-            limits = {"contrast_limits": (0.0, 1.0), "colormap": "cyan", "blending": "additive", "opacity": 0.6}
-            layer = self.viewer.add_image(array, rgb=False, **limits, **keywords)
-        else:
-            layer = self.viewer.add_image(array, rgb=False, contrast_limits=_limits(array), **keywords)
+            look = {"opacity": 0.5} | ({} if labels is None else {"colormap": labels.layer.colormap})
+            self._add_quietly(self.viewer.add_labels, array, image, name, keywords | look).editable = False
+            return
+        look = {"contrast_limits": _limits(array)}
+        if name == GRID:
+            look = {"contrast_limits": (0.0, 1.0), "colormap": "cyan", "blending": "additive", "opacity": 0.6}
+        # Otherwise a patch 3 voxels wide is taken for a colour image.
+        self._add_quietly(self.viewer.add_image, array, image, name, keywords | look | {"rgb": False})
+
+    def _add_quietly(
+        self, add: Callable[..., Layer], data: Any, image: LayerVolume, name: str, keywords: dict[str, Any]
+    ) -> Any:
+        """Add a layer; what the user works on stays selected, so that painting goes on where it was."""
+        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
+        title = f"{image.volume.name}, {_NAMES[name]}"
+        layer = self._layers[name] = unwrapped(add(data, name=title, metadata=ILLUSTRATION, **keywords))
         self.viewer.layers.selection = selected
         self.viewer.layers.selection.active = active
-        return unwrapped(layer)
+        return layer
 
     def _show_rest(self, sample: Sample) -> None:
         """Show the box that the network gives, and the displacement, or take them away."""
@@ -210,38 +218,46 @@ class Preview:
             return
         request, image, _, wanted = self._asked
         is_one = len(request.seeds) == 1
-        if wanted.box and is_one:
-            inner = sample.frame.output.shifted(sample.corner)
-            self.boxes.show(Tile(sample.place, inner), image)
+        for name, is_wanted, show in (
+            (_BOX, wanted.box, self._show_box),
+            (_DISPLACEMENT, wanted.arrows, self._show_arrows),
+        ):
+            if is_wanted and is_one:
+                show(sample, image)
+            elif name in self.layers:
+                self.viewer.layers.remove(self.layers[name])
+
+    def _show_box(self, sample: Sample, image: LayerVolume) -> None:
+        """Outline what the network gives: a layer without a voxel to see."""
+        inner = sample.frame.output
+        data = np.broadcast_to(np.uint8(0), inner.shape)
+        keywords = image.space.moved([a + b for a, (b, _) in zip(sample.corner, inner, strict=True)]).keywords
+        layer = self.layers.get(_BOX)
+        if layer is None:
+            layer = self._add_quietly(self.viewer.add_labels, data, image, _BOX, keywords)
+            layer.bounding_box.line_color = OUT_COLOUR
+            layer.bounding_box.line_thickness = 2
+            layer.bounding_box.points = False
+            layer.bounding_box.visible = True
         else:
-            self.boxes.hide()
-        if wanted.arrows and is_one:
-            self._show_arrows(sample, image)
-        elif _DISPLACEMENT in self.layers:
-            self.viewer.layers.remove(self.layers[_DISPLACEMENT])
+            _place(layer, data, keywords)
+        layer.editable = False
 
     def _show_arrows(self, sample: Sample, image: LayerVolume) -> None:
-        vectors = arrows(sample)
         keywords = image.space.moved(sample.corner).keywords
         layer = self.layers.get(_DISPLACEMENT)
         if layer is not None:
-            layer.data = vectors
-            for attribute, value in keywords.items():
-                setattr(layer, attribute, value)
+            _place(layer, arrows(sample), keywords)
             return
-        selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        added = self.viewer.add_vectors(
-            vectors,
-            name=f"{image.volume.name}, {_NAMES[_DISPLACEMENT]}",
-            edge_color="#f0e442",
-            vector_style="arrow",
-            out_of_slice_display=True,
-            metadata=ILLUSTRATION,
-            **keywords,
-        )
-        self._layers[_DISPLACEMENT] = unwrapped(added)
-        self.viewer.layers.selection = selected
-        self.viewer.layers.selection.active = active
+        look = {"edge_color": ARROW_COLOUR, "vector_style": "arrow", "out_of_slice_display": True}
+        self._add_quietly(self.viewer.add_vectors, arrows(sample), image, _DISPLACEMENT, keywords | look)
+
+
+def _place(layer: Layer, data: Any, keywords: dict[str, Any]) -> None:
+    if layer.data is not data:
+        layer.data = data
+    for name, value in keywords.items():
+        setattr(layer, name, value)
 
 
 def arrows(sample: Sample) -> npt.NDArray[np.float64]:
