@@ -30,8 +30,6 @@ _UNITS = {
     ("shifted_slices", "voxels"): "voxels",
 }
 _CAPTIONS = {
-    ,
-}
     "kind": "",
     "degrees": "by up to",
     "isotropic": "all axes alike",
@@ -71,6 +69,7 @@ class AugmentForm(Container):
         super().__init__(labels=False)
         self.margins = (0, 0, 0, 0)
         self.groups = {title: self._group(title, names) for title, names in _GROUPS.items()}
+        self.groups["Geometry"].open()
         self.preset.changed.connect(self._on_preset)
 
     def _group(self, title: str, names: Iterable[str]) -> panel.Foldable:

@@ -36,8 +36,6 @@ _ARROWS = 9
 _DISPLACEMENT, _BOX = "displacement", "box"
 ARROW_COLOUR = "#f0e442"
 _NAMES = {
-    ,
-}
     PATCH: "augmented",
     PATCH_LABELS: "augmented labels",
     GRID: "deformed grid",
