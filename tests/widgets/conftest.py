@@ -37,15 +37,23 @@ def engine(tmp_path_factory) -> Iterator[LocalEngine]:
     engine.end()
 
 
+@pytest.fixture(scope="package")
+def previewer(tmp_path_factory) -> Iterator[LocalEngine]:
+    """Return the engine for previews that the tests of this room share."""
+    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "preview.log", gives_way=False)
+    yield engine
+    engine.end()
+
+
 @pytest.fixture
 def viewer() -> ViewerModel:
     return ViewerModel()
 
 
 @pytest.fixture
-def session(viewer, engine, models_folder, tmp_path, monkeypatch) -> Iterator[Session]:
+def session(viewer, engine, previewer, models_folder, tmp_path, monkeypatch) -> Iterator[Session]:
     # How fast this machine is belongs to its user.
     monkeypatch.setattr("napari_unet3d.tasks.speeds.user_cache_path", lambda *_, **__: tmp_path)
-    session = Session(viewer, engine, Preferences(models_folder, warm_start=False))
+    session = Session(viewer, engine, Preferences(models_folder, warm_start=False), previewer)
     yield session
     session.close()
