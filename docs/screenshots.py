@@ -67,6 +67,7 @@ def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     viewer.reset_view()
     save(viewer, folder / "sizes.png")
     workbench.sizes.hide_tile.native.click()
+    take_augmentation(viewer, workbench, folder)
     workbench.show_tab("Data")
     workbench.data.class_names.value = "background, neurite"
     workbench.data.annotate.native.click()
@@ -77,6 +78,34 @@ def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     viewer.reset_view()
     wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
     save(viewer, folder / "data.png")
+
+
+def take_augmentation(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> None:
+    panel, session = workbench.augment, workbench.session
+    workbench.show_tab("Augment")
+    hidden = [layer for layer in viewer.layers if layer.visible]
+    panel.arrows.value = panel.grid.value = True
+    panel.seed.value = 4
+    panel.preview.native.click()
+    wait(lambda: not session.preview.is_active, seconds=120)
+    for layer in hidden:
+        layer.visible = False
+    viewer.reset_view()
+    save(viewer, folder / "augment.png")
+    panel.grid.value = False
+    wait(seconds=0.3)
+    wait(lambda: not session.preview.is_active, seconds=60)
+    viewer.dims.ndisplay = 3
+    viewer.camera.angles = (10, -25, 35)
+    save(viewer, folder / "augment-3d.png")
+    viewer.dims.ndisplay = 2
+    panel.compare.native.click()
+    wait(lambda: not session.preview.is_active, seconds=60)
+    save(viewer, folder / "augment-compare.png")
+    for layer in session.preview.layers.values():
+        viewer.layers.remove(layer)
+    for layer in hidden:
+        layer.visible = True
 
 
 def main() -> None:

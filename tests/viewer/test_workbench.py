@@ -11,7 +11,7 @@ import psutil
 import pytest
 from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -258,3 +258,40 @@ def test_the_strip_shows_the_engine_and_free_memory_ends_it(make_napari_viewer, 
     qtbot.mouseClick(click_free, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=5000)
     assert workbench.strip.text.startswith("not started")
+
+
+def test_augmentation_is_previewed_in_2d_and_3d_while_the_window_lives(make_napari_viewer_proxy, qtbot):
+    viewer = make_napari_viewer_proxy()
+    workbench = opened(viewer)
+    sample = synthetic_neurons(seed=1, shape=(48, 110, 110))
+    viewer.add_image(sample.image, name="neurons", scale=(0.18, 0.1, 0.1), units=("um",) * 3)
+    viewer.add_labels(sample.mask.astype(np.uint8), name="mask", scale=(0.18, 0.1, 0.1), units=("um",) * 3)
+    workbench.show_tab("Augment")
+    panel, session = workbench.augment, workbench.session
+    panel.size.value = 100
+    panel.arrows.value = panel.grid.value = True
+    ticks = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start(10)
+    click(qtbot, panel.preview)
+    qtbot.waitUntil(lambda: not session.preview.is_active, timeout=LONG_MS)
+    timer.stop()
+    assert session.preview.error is None
+    # Compiling takes seconds; it is done elsewhere.
+    assert max(np.diff(ticks)) < 2.0
+    names = [layer.name for layer in viewer.layers]
+    for shown in ("augmented", "augmented labels", "deformed grid", "displacement", "network output"):
+        assert f"neurons, {shown}" in names
+    augmented = viewer.layers["neurons, augmented"]
+    np.testing.assert_allclose(augmented.scale, (0.18, 0.1, 0.1))
+    viewer.layers["neurons"].visible = viewer.layers["mask"].visible = False
+    for n_dims in (2, 3):
+        viewer.dims.ndisplay = n_dims
+        picture = viewer.screenshot(canvas_only=True, flash=False)
+        assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 50
+    pid = session.preview.engine.pid
+    click(qtbot, panel.next)
+    qtbot.waitUntil(lambda: not session.preview.is_active, timeout=LONG_MS)
+    viewer.close()
+    qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=LONG_MS)
