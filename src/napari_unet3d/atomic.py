@@ -96,14 +96,18 @@ def put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def write_text(target: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file, whole or not at all; see `write_bytes`."""
+    write_bytes(target, text.encode(), overwrite=overwrite)
+
+
+def write_bytes(target: Path, content: bytes, *, overwrite: bool = False) -> None:
+    """Write a file, whole or not at all.
 
     Raises
     ------
     OutputError
         If the target exists and may not be replaced, or cannot be written.
     """
-    content = text.encode()
     with writing(target, len(content)):
         partial = claim_partial(target)
         try:

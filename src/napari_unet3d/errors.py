@@ -45,6 +45,10 @@ class SpecError(Unet3dError):
     """The choices for a run contradict each other or the data."""
 
 
+class TrainingError(Unet3dError):
+    """Training cannot go on: it diverged, or its run folder belongs to something else."""
+
+
 class EngineError(Unet3dError):
     """The worker process ended, or met something that this program did not foresee.
 

@@ -184,14 +184,14 @@ def test_every_way_to_run_out_of_memory_has_one_name(error, text):
     tf = runtime.load_tensorflow()
     with (
         pytest.raises(OutOfMemoryError, match="card has no memory left"),
-        runtime._out_of_memory_named(tf, Device("gpu:0", "card")),
+        runtime.out_of_memory_named(tf, Device("gpu:0", "card")),
     ):
         raise getattr(tf.errors, error)(None, None, text)
 
 
 def test_other_errors_of_the_device_keep_their_name():
     tf = runtime.load_tensorflow()
-    with pytest.raises(tf.errors.InternalError), runtime._out_of_memory_named(tf, Device("gpu:0", "card")):
+    with pytest.raises(tf.errors.InternalError), runtime.out_of_memory_named(tf, Device("gpu:0", "card")):
         raise tf.errors.InternalError(None, None, "illegal instruction")
 
 
@@ -200,7 +200,7 @@ def test_real_memory_that_cannot_be_had_is_out_of_memory():
     model = random_model(blocks=0, filters=64)
     forward = model.forward((18, 18, 18), "logits", select_device("cpu"))
     tf = runtime.load_tensorflow()
-    with pytest.raises(OutOfMemoryError), runtime._out_of_memory_named(tf, select_device("cpu")):
+    with pytest.raises(OutOfMemoryError), runtime.out_of_memory_named(tf, select_device("cpu")):
         tf.raw_ops.Empty(shape=[1 << 21, 1 << 20, 3], dtype=tf.uint8, init=False)
     assert forward(np.zeros((18, 18, 18, 1), np.float32)).shape == (2, 2, 2, 2)
 

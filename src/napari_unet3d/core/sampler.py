@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -79,13 +79,20 @@ class PatchSource:
         return Patch(sample, image, labels)
 
 
+class Source(Protocol):
+    """Something that has a patch for every seed, the same one whenever it is asked, in any thread."""
+
+    def patch(self, seed: int, *, threads: int = 1) -> Patch:
+        """Return the patch with a seed."""
+
+
 class PatchSampler:
     """Yields the patches with the seeds `seed`, `seed` + 1, ..; a context manager that ends its threads.
 
     Parameters
     ----------
     source
-        Where they come from; or several, which take turns.
+        Where they come from.
     seed
         Of the first patch.
     threads
@@ -109,7 +116,7 @@ class PatchSampler:
                 step(patch.image, patch.labels)
     """
 
-    def __init__(self, source: PatchSource, *, seed: int = 0, threads: int = 1, ahead: int = 4) -> None:
+    def __init__(self, source: Source, *, seed: int = 0, threads: int = 1, ahead: int = 4) -> None:
         if threads < 1 or ahead < 1:
             raise ValueError(f"at least one thread and one patch are needed, not {threads} and {ahead}")
         self.waited = 0.0

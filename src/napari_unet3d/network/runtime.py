@@ -133,7 +133,7 @@ def compile_forward(
     tf = load_tensorflow()
     from napari_unet3d.network.unet import build_unet
 
-    with _out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
+    with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
         network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
         for variable in network.weights:
             variable.assign(weights[variable.path])
@@ -147,7 +147,7 @@ def compile_forward(
         return finish(network(image, training=False)[0])
 
     def run(image: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        with _out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
+        with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
             result: npt.NDArray[Any] = forward(tf.constant(image[np.newaxis])).numpy()
             return result
 
@@ -173,13 +173,14 @@ def _reserve(tf: Any, n_bytes: int) -> None:
 
 
 @contextmanager
-def _out_of_memory_named(tf: Any, device: Device) -> Iterator[None]:
+def out_of_memory_named(tf: Any, device: Device) -> Iterator[None]:
+    """Turn what TensorFlow raises when a device is full into an OutOfMemoryError."""
     try:
         yield
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error
+        raise OutOfMemoryError(f"{device.label} has no memory left for an input of this size.") from error
     except (tf.errors.InternalError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         # What cuDNN and the CUDA driver say when there is no memory left reaches us under these names.
         if not any(sign in str(error).lower() for sign in ("out of memory", "no algorithm worked")):
             raise
-        raise OutOfMemoryError(f"{device.label} has no memory left for a tile of this size.") from error
+        raise OutOfMemoryError(f"{device.label} has no memory left for an input of this size.") from error

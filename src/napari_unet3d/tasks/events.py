@@ -43,4 +43,50 @@ class Note:
     text: str
 
 
-Event = Started | TileDone | Progress | Note
+@dataclass(frozen=True)
+class StepDone:
+    """A step of training is done.
+
+    Attributes
+    ----------
+    step, total
+        Its number, from 1, and how many there will be at most.
+    loss
+        Of its batch, before the step.
+    learning_rate
+        It was made with.
+    steps_per_second, seconds_left
+        Of late, and until the end.
+    waiting
+        Share of the time so far that was spent waiting for patches.
+    """
+
+    step: int
+    total: int
+    loss: float
+    learning_rate: float
+    steps_per_second: float
+    seconds_left: float
+    waiting: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The network was scored on what is held out: one score a class but the first, and the voxels it rests on."""
+
+    step: int
+    loss: float
+    dice: tuple[float, ...]
+    iou: tuple[float, ...]
+    voxels: tuple[int, ...]
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """All that is needed to go on after a step lies in the run folder."""
+
+    step: int
+
+
+Event = Started | TileDone | Progress | StepDone | Validated | Checkpointed | Note

@@ -1,0 +1,233 @@
+"""A network that learns: one step at a time, its whole state readable and writable as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.errors import ModelError
+from napari_unet3d.network.devices import Device
+from napari_unet3d.network.losses import masked_loss
+from napari_unet3d.network.runtime import load_tensorflow, out_of_memory_named
+from napari_unet3d.network.unet import build_unet
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave.
+
+    Attributes
+    ----------
+    loss
+        Before the step.
+    is_finite
+        Whether loss and gradients are numbers; if not, nothing was changed.
+    overlaps
+        (classes, 3): annotated voxels of the batch that are both, predicted, true.
+    """
+
+    loss: float
+    is_finite: bool
+    overlaps: npt.NDArray[np.float32]
+
+
+class Learner:
+    """A network with its optimizer.
+
+    Parameters
+    ----------
+    spec
+        The network.
+    weights
+        What it starts with; None draws them (He normal) with `seed`.
+    device
+        Where it runs.
+    class_weights, cross_entropy_share
+        See `masked_loss`.
+    clip_norm
+        Gradients are scaled down to this norm.
+    averaging
+        Share of the average of the weights that a step keeps; 0 does not average.
+    seed
+        Of the first weights and of the dropout.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        weights: Mapping[str, npt.NDArray[np.float32]] | None,
+        device: Device,
+        *,
+        class_weights: Sequence[float],
+        cross_entropy_share: float,
+        clip_norm: float,
+        averaging: float,
+        seed: int,
+    ) -> None:
+        self.spec = spec
+        self._tf = load_tensorflow()
+        self._device = device
+        self._seed = seed
+        self._averaging = averaging
+        self._loss: dict[str, Any] = {
+            "class_weights": tuple(class_weights),
+            "cross_entropy_share": cross_entropy_share,
+        }
+        import keras
+
+        with out_of_memory_named(self._tf, device), self._placed():
+            if weights is None:
+                keras.utils.set_random_seed(seed)
+            self._network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
+            if weights is not None:
+                for variable in self._network.trainable_variables:
+                    variable.assign(weights[variable.path])
+            adam = keras.optimizers.Adam(0.0, global_clipnorm=clip_norm)
+            self._optimizer = keras.optimizers.LossScaleOptimizer(adam) if device.mixed_precision else adam
+            self._optimizer.build(self._network.trainable_variables)
+            self._averages = [
+                self._tf.Variable(variable.value, trainable=False) for variable in self._network.trainable_variables
+            ]
+        self._adam = adam
+        self._dropout = self._network.get_layer("bottleneck_dropout").seed_generator
+        self._step = self._tf.function(self._step_graph, jit_compile=False)
+        self._forward = self._tf.function(self._forward_graph, jit_compile=False)
+
+    def step(
+        self, images: npt.NDArray[np.float32], targets: npt.NDArray[np.uint8], *, learning_rate: float, number: int
+    ) -> StepResult:
+        """Learn from a batch.
+
+        Parameters
+        ----------
+        images
+            (batch, z, y, x, channels) float32, of one shape for all steps.
+        targets
+            (batch, z, y, x) uint8.
+        learning_rate
+            For this step.
+        number
+            Of the step; dropout depends on it and the seed alone.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If the device has no room.
+        """
+        tf = self._tf
+        with out_of_memory_named(tf, self._device), self._placed():
+            self._adam.learning_rate.assign(learning_rate)
+            if self._dropout is not None:
+                self._dropout.state.assign(np.array([self._seed, number], np.uint32))
+            loss, is_finite, overlaps = self._step(tf.constant(images), tf.constant(targets))
+            return StepResult(float(loss), bool(is_finite), overlaps.numpy())
+
+    def probabilities(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what the network gives for one input, with the averaged weights where there are such.
+
+        Parameters
+        ----------
+        image
+            (z, y, x, channels) float32 of a shape that fits.
+        """
+        with out_of_memory_named(self._tf, self._device), self._placed(), self._averaged():
+            result: npt.NDArray[np.float32] = self._forward(self._tf.constant(image[np.newaxis])).numpy()
+            return result
+
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the weights to keep: the averaged ones where there are such."""
+        values = self._averages if self._averaging else [v.value for v in self._network.trainable_variables]
+        return {
+            variable.path: np.array(value.numpy(), np.float32)
+            for variable, value in zip(self._network.trainable_variables, values, strict=True)
+        }
+
+    def state(self) -> Arrays:
+        """Return all that the next step depends on, by name."""
+        return {name: np.array(variable.numpy()) for name, variable in self._state_variables().items()}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from a state.
+
+        Raises
+        ------
+        ModelError
+            If it is not the state of such a network.
+        """
+        variables = self._state_variables()
+        if variables.keys() != state.keys():
+            raise ModelError("The checkpoint is not one of this network and optimizer.")
+        for name, variable in variables.items():
+            if tuple(variable.shape) != state[name].shape:
+                raise ModelError(
+                    f"The checkpoint holds {name} of shape {state[name].shape}, not {tuple(variable.shape)}."
+                )
+            variable.assign(state[name])
+
+    def _state_variables(self) -> dict[str, Any]:
+        variables = {f"weights/{v.path}": v.value for v in self._network.trainable_variables}
+        variables |= {
+            f"optimizer/{v.path}": v.value for v in self._optimizer.variables if v is not self._adam.learning_rate
+        }
+        if self._averaging:
+            names = [v.path for v in self._network.trainable_variables]
+            variables |= {f"average/{name}": v for name, v in zip(names, self._averages, strict=True)}
+        return variables
+
+    def _step_graph(self, images: Any, targets: Any) -> Any:
+        tf = self._tf
+        variables = self._network.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self._network(images, training=True)
+            loss, overlaps = masked_loss(logits, targets, **self._loss)
+            scaled = self._optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [v.value for v in variables])
+        is_finite = tf.math.is_finite(loss)
+        if not self._device.mixed_precision:
+            # Where losses are scaled, gradients overflow now and then; the optimizer skips those steps itself.
+            is_finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+
+        def learn() -> Any:
+            self._optimizer.apply(gradients, variables)
+            if self._averaging:
+                # A young average follows quickly: it does not hold on to the first weights.
+                age = tf.cast(self._adam.iterations.value, tf.float32)
+                keep = tf.minimum(self._averaging, (1.0 + age) / (10.0 + age))
+                for average, variable in zip(self._averages, variables, strict=True):
+                    average.assign(average * keep + variable.value * (1.0 - keep))
+            return is_finite
+
+        return loss, tf.cond(is_finite, learn, lambda: is_finite), overlaps
+
+    def _forward_graph(self, image: Any) -> Any:
+        return self._tf.nn.softmax(self._network(image, training=False)[0], axis=-1)
+
+    def _placed(self) -> Any:
+        return self._tf.device(self._device.tensorflow_name)
+
+    def _averaged(self) -> Any:
+        return _Swapped(self._network.trainable_variables, self._averages) if self._averaging else nullcontext()
+
+
+class _Swapped:
+    """The network computes with other weights inside the block."""
+
+    def __init__(self, variables: Sequence[Any], values: Sequence[Any]) -> None:
+        self._variables, self._values = variables, values
+
+    def __enter__(self) -> None:
+        self._kept = [variable.value.numpy() for variable in self._variables]
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+
+    def __exit__(self, *_: object) -> None:
+        for variable, value in zip(self._variables, self._kept, strict=True):
+            variable.assign(value)

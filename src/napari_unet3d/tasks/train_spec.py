@@ -1,0 +1,122 @@
+"""The choices for a training run: frozen, checked once, and the same from the window and the shell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.augmentation import AugmentSpec
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.geometry import Shape, output_shape
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.tasks.specs import Spec
+
+
+class HeldOutBox(Spec):
+    """A box whose annotation is held out: the number of its pair, from 0, and where it lies in the image."""
+
+    pair: int = Field(default=0, ge=0)
+    box: Box
+
+
+class TrainSpec(Spec):
+    """How a network is trained.
+
+    Attributes
+    ----------
+    network, class_names, normalization
+        Of the model.
+    patch
+        Input shape (z, y, x) of a training patch.
+    batch
+        Patches a step.
+    steps
+        At most.
+    seed
+        Of the first weights, the dropout and the patches: patch k of the run has the seed ``seed + k``.
+    augment
+        What is done to the patches.
+    learning_rate
+        The highest: it is reached after `warm_up` of the steps, and goes down to 0 along a cosine; `constant` keeps it.
+    clip_norm
+        Gradients are scaled down to this norm.
+    averaging
+        Share of the average of the weights that a step keeps; the average is what is scored and saved. 0 is none.
+    class_weights
+        Weight of a voxel by its class in the cross-entropy; None is 1 for all.
+    cross_entropy_share
+        The rest of the loss is soft Dice.
+    validation
+        `auto` holds a part of the annotation out, `none` nothing; or certain boxes.
+    validate_every
+        Steps from one score, and one checkpoint, to the next.
+    patience
+        Scores without a better one after which training stops; None goes on to the end.
+    device
+        `auto`, `cpu`, `gpu`, `gpu:1`, ..
+    """
+
+    network: NetworkSpec = NetworkSpec()
+    class_names: tuple[str, ...] = ("background", "object")
+    normalization: Normalization = Normalization(kind="background")
+    patch: Shape
+    batch: PositiveInt = 1
+    steps: PositiveInt = 1000
+    seed: int = Field(default=0, ge=0)
+    augment: AugmentSpec = AugmentSpec()
+    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up: float = Field(default=0.05, ge=0, lt=1)
+    clip_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    averaging: float = Field(default=0.98, ge=0, lt=1)
+    class_weights: tuple[float, ...] | None = None
+    cross_entropy_share: float = Field(default=0.7, ge=0, le=1)
+    validation: Literal["auto", "none"] | tuple[HeldOutBox, ...] = "auto"
+    validate_every: PositiveInt = 50
+    patience: PositiveInt | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSpec:
+        n = self.network.classes
+        if len(self.class_names) != n:
+            raise ValueError(f"{len(self.class_names)} class names for {n} classes")
+        if self.class_weights is not None and len(self.class_weights) != n:
+            raise ValueError(f"{len(self.class_weights)} class weights for {n} classes")
+        output_shape(self.patch, blocks=self.network.blocks)
+        return self
+
+    @property
+    def weights_of_classes(self) -> tuple[float, ...]:
+        """Return the weight of each class."""
+        return self.class_weights or (1.0,) * self.network.classes
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, which counts from 0.
+
+        Examples
+        --------
+        >>> spec = TrainSpec(patch=(92, 92, 92), steps=100, learning_rate=1.0, warm_up=0.1)
+        >>> [round(spec.rate(step), 3) for step in (0, 9, 54, 99)]
+        [0.1, 1.0, 0.504, 0.0]
+        """
+        rising = round(self.warm_up * self.steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (step - rising) / max(1, self.steps - rising)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def differences(old: TrainSpec, new: TrainSpec, *, but: Sequence[str] = ()) -> list[str]:
+    """Return in what two runs differ, each as `name: old, now new`."""
+    return [
+        f"{name}: {getattr(old, name)}, now {getattr(new, name)}"
+        for name in TrainSpec.model_fields
+        if name not in but and getattr(old, name) != getattr(new, name)
+    ]
