@@ -1,0 +1,102 @@
+"""What is held out: apart from what is learnt by the halo, enough of it, or nothing and said so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.targets import IGNORED, read_targets
+from napari_unet3d.core.validation import hold_boxes_out, hold_out
+from napari_unet3d.errors import SpecError
+
+MEANINGS = Meanings.painted(("background", "axon"))
+RNG = np.random.default_rng(0)
+
+
+def slices(planes, shape=(101, 60, 60)):
+    labels = np.zeros(shape, np.uint8)
+    for z in planes:
+        labels[z] = RNG.integers(1, 3, shape[1:])
+    return read_targets(labels, MEANINGS)
+
+
+def known(targets):
+    return np.argwhere(targets[:, :, :] != IGNORED)
+
+
+def test_whole_slices_are_held_out_where_slices_are_painted():
+    split = hold_out([slices([17, 48, 77])], gap=20)
+    ((number, box),) = split.boxes
+    assert number == 0
+    assert box.y == box.x == (0, 60)
+    assert split.held_out[0].planes == (box.z[0],)
+    assert len(split.training[0].planes) == 2
+    assert split.n_held_out == 3600
+    assert "Held out" in split.note
+    assert "3,600 annotated voxels" in split.note
+
+
+def test_slices_too_near_for_the_halo_are_not_kept_apart_by_a_lie():
+    split = hold_out([slices([40, 48, 56])], gap=44)
+    assert split.boxes == ()
+    assert split.n_held_out == 0
+    assert "Nothing is held out" in split.note
+    assert "gap of 44 voxels" in split.note
+    assert split.training[0].n_voxels == 3 * 3600
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12))
+def test_no_held_out_voxel_is_within_the_halo_of_one_that_is_learnt(seed, gap):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(10, 50, 3))
+    labels = rng.integers(1, 3, shape).astype(np.uint8)
+    if rng.random() < 0.5:
+        labels[np.arange(shape[0]) % 9 != 0] = 0
+    targets = read_targets(labels, MEANINGS)
+    split = hold_out([targets], gap)
+    held, learnt = known(split.held_out[0]), known(split.training[0])
+    if split.boxes:
+        ((_, box),) = split.boxes
+        distance = np.maximum([a for a, _ in box] - learnt, learnt - [b - 1 for _, b in box]).max(axis=1)
+        assert distance.min() > gap
+        assert len(held) >= 0.08 * targets.n_voxels
+        assert len(learnt) >= 0.4 * targets.n_voxels
+        assert all(split.held_out[0].counts)
+        assert all(split.training[0].counts)
+    else:
+        assert len(held) == 0
+        assert len(learnt) == targets.n_voxels
+
+
+def test_one_of_several_volumes_is_held_out_whole():
+    volumes = [slices(planes) for planes in ([5, 50, 90], [3], [8, 60], [7, 70])]
+    split = hold_out(volumes, gap=20)
+    held = [i for i, targets in enumerate(split.held_out) if targets.n_voxels]
+    assert len(held) == 1
+    assert split.training[held[0]].n_voxels == 0
+    assert sum(targets.n_voxels for targets in split.training) == 8 * 3600 - split.n_held_out
+    assert "whole of volume" in split.note
+
+
+def test_certain_boxes_are_held_out_with_their_gap():
+    split = hold_boxes_out([slices([17, 48, 77])], [(0, Box((77, 78), (0, 60), (0, 30)))], gap=28)
+    assert split.held_out[0].n_voxels == 1800
+    assert split.training[0].planes == (17, 48)
+    assert split.training[0].n_voxels == 3600
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        (Box((0, 3), (0, 60), (0, 60)), "No annotated voxel lies in"),
+        (Box((0, 101), (0, 60), (0, 60)), "Nothing is left to learn from"),
+    ],
+)
+def test_boxes_that_leave_nothing_are_refused(box, words):
+    with pytest.raises(SpecError, match=words):
+        hold_boxes_out([slices([17, 48, 77])], [(0, box)], gap=20)
