@@ -86,8 +86,9 @@ def test_one_of_several_volumes_is_held_out_whole():
 def test_certain_boxes_are_held_out_with_their_gap():
     split = hold_boxes_out([slices([17, 48, 77])], [(0, Box((77, 78), (0, 60), (0, 30)))], gap=28)
     assert split.held_out[0].n_voxels == 1800
-    assert split.training[0].planes == (17, 48)
-    assert split.training[0].n_voxels == 3600
+    # Beside the box, two columns are farther away than the gap.
+    assert split.training[0].planes == (17, 48, 77)
+    assert split.training[0].n_voxels == 2 * 3600 + 2 * 60
 
 
 @pytest.mark.parametrize(

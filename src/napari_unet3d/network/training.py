@@ -174,9 +174,9 @@ class Learner:
 
     def _state_variables(self) -> dict[str, Any]:
         variables = {f"weights/{v.path}": v.value for v in self._network.trainable_variables}
-        variables |= {
-            f"optimizer/{v.path}": v.value for v in self._optimizer.variables if v is not self._adam.learning_rate
-        }
+        # Keras counts optimizers in their variables' names, so the place in the list is the name.
+        kept = [v for v in self._optimizer.variables if v is not self._adam.learning_rate]
+        variables |= {f"optimizer/{number}": v for number, v in enumerate(kept)}
         if self._averaging:
             names = [v.path for v in self._network.trainable_variables]
             variables |= {f"average/{name}": v for name, v in zip(names, self._averages, strict=True)}

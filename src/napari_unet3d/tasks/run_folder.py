@@ -46,6 +46,8 @@ class Position(Spec):
         Of the best model so far.
     unimproved
         Scores since then.
+    scored
+        The step of the last score.
     seconds
         That training has taken so far.
     """
@@ -55,6 +57,7 @@ class Position(Spec):
     best_score: float | None = None
     best_step: int = 0
     unimproved: int = 0
+    scored: int = 0
     seconds: float = 0.0
 
 
@@ -84,8 +87,8 @@ class RunFolder:
         self._is_locked = False
 
     def __enter__(self) -> RunFolder:
+        self.make()
         with atomic.writing(self.path, 0):
-            self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
         return self
 
@@ -94,6 +97,11 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 (self.path / LOCK_FILE).unlink()
         self._is_locked = False
+
+    def make(self) -> None:
+        """Make the folder if it is not there, or not any more."""
+        with atomic.writing(self.path, 0):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     @property
     def has_run(self) -> bool:
@@ -131,7 +139,7 @@ class RunFolder:
         from safetensors.numpy import save
 
         content = save(
-            {name: np.ascontiguousarray(a) for name, a in state.items()}, {"position": position.model_dump_json()}
+            {name: np.array(a, order="C") for name, a in state.items()}, {"position": position.model_dump_json()}
         )
         atomic.write_bytes(self.path / CHECKPOINT_FILE, content, overwrite=True)
 

@@ -242,7 +242,17 @@ class _Run:
         saved = self.position.step
         try:
             with PatchSampler(source, seed=seed, threads=self.threads, ahead=_PATCHES_AHEAD * spec.batch) as patches:
-                while self.position.step < spec.steps:
+                while True:
+                    if self._is_due():
+                        yield from self._validate(learner)
+                        yield from self._keep(learner)
+                        saved = self.position.step
+                    if self.position.step >= spec.steps:
+                        return
+                    if spec.patience is not None and self.position.unimproved >= spec.patience:
+                        steps = spec.patience * spec.validate_every
+                        yield Note(f"No better score in {steps:,} steps; training stops.")
+                        return
                     number = self.position.step
                     batch = [next(patches) for _ in range(spec.batch)]
                     images = np.stack([patch.image.reshape(*shape, -1) for patch in batch])
@@ -276,15 +286,6 @@ class _Run:
                         seconds_left=(spec.steps - number - 1) / speed,
                         waiting=patches.waited / max(now - begun, 1e-9),
                     )
-                    if (number + 1) % spec.validate_every == 0 or number + 1 == spec.steps:
-                        yield from self._validate(learner)
-                        yield from self._keep(learner)
-                        saved = self.position.step
-                        if spec.patience is not None and self.position.unimproved >= spec.patience:
-                            yield Note(
-                                f"No better score in {spec.patience * spec.validate_every:,} steps; training stops."
-                            )
-                            return
         except GeneratorExit:
             # Stopped: what was learnt since the last checkpoint is kept too.
             if self.position.step > saved:
@@ -295,7 +296,13 @@ class _Run:
     def _moved(self, **update: Any) -> None:
         self.position = self.position.model_copy(update=update)
 
+    def _is_due(self) -> bool:
+        """Return whether this is a step after which is scored, and it was not yet."""
+        step = self.position.step
+        return step > self.position.scored and (step % self.spec.validate_every == 0 or step >= self.spec.steps)
+
     def _validate(self, learner: Learner) -> Generator[Event, None, None]:
+        self._moved(scored=self.position.step)
         if not len(self.validation):
             return
         spec = self.spec
@@ -331,6 +338,7 @@ class _Run:
         from napari_unet3d.network.store import save_model
 
         try:
+            self.folder.make()
             self.folder.append(self.rows, self.extra)
             self.rows = []
             if self.best is not None and self.position.best_step == self.position.step:

@@ -1,0 +1,159 @@
+"""The loss counts annotated voxels alone; a step depends on its state and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.targets import IGNORED
+from napari_unet3d.errors import ModelError, OutOfMemoryError
+from napari_unet3d.network import training
+from napari_unet3d.network.devices import Device, select_device
+from napari_unet3d.network.model import Model, ModelCard
+from napari_unet3d.network.training import Learner
+from napari_unet3d.network.unet import build_unet
+
+SPEC = NetworkSpec(blocks=0, filters=2, classes=3, dropout=0.3)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(2, 20, 20, 20, 1)).astype(np.float32)
+TARGETS = RNG.integers(0, 3, (2, 4, 4, 4)).astype(np.uint8)
+TARGETS[:, :2] = IGNORED
+CHOICES = {
+    "class_weights": (1.0, 2.0, 3.0),
+    "cross_entropy_share": 0.7,
+    "clip_norm": 1.0,
+    "averaging": 0.9,
+    "seed": 3,
+}
+
+
+def learner(**choices):
+    return Learner(SPEC, choices.pop("weights", None), select_device("cpu"), **{**CHOICES, **choices})
+
+
+def learn(this, steps, first=0, rate=1e-2):
+    return [this.step(IMAGES, TARGETS, learning_rate=rate, number=first + i) for i in range(steps)]
+
+
+def plain_loss(logits, targets, weights, share):
+    """Return the loss, the plain way, in float64."""
+    counts = targets != IGNORED
+    logs, true = log_softmax(logits[counts].astype(float), axis=-1), targets[counts]
+    of_true = logs[np.arange(len(true)), true]
+    entropy = -(weights[true] * of_true).sum() / weights[true].sum()
+    probabilities, hot = np.exp(logs), np.eye(3)[true]
+    dice = (2 * (probabilities * hot).sum(0) + 1) / (probabilities.sum(0) + hot.sum(0) + 1)
+    return share * entropy + (1 - share) * (1 - dice[1:].mean())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_the_loss_is_that_of_the_annotated_voxels(share):
+    from napari_unet3d.network.losses import masked_loss
+
+    logits = RNG.normal(size=(*TARGETS.shape, 3)).astype(np.float32)
+    loss, overlaps = masked_loss(logits, TARGETS, class_weights=(1, 2, 3), cross_entropy_share=share)
+    assert float(loss) == pytest.approx(plain_loss(logits, TARGETS, np.array([1, 2, 3]), share), rel=1e-5)
+    found = logits.argmax(-1)
+    for index, (both, predicted, true) in enumerate(np.asarray(overlaps)):
+        counts = TARGETS != IGNORED
+        assert both == ((found == index) & (index == TARGETS)).sum()
+        assert predicted == ((found == index) & counts).sum()
+        assert true == (index == TARGETS).sum()
+    # Whatever is at voxels that nobody annotated changes nothing.
+    logits[TARGETS == IGNORED] = RNG.normal(size=3) * 50
+    assert float(masked_loss(logits, TARGETS, class_weights=(1, 2, 3), cross_entropy_share=share)[0]) == float(loss)
+
+
+def test_a_batch_without_annotation_has_no_loss_and_changes_no_weight():
+    this = learner(averaging=0.0)
+    before = this.weights()
+    result = this.step(IMAGES, np.full_like(TARGETS, IGNORED), learning_rate=0.1, number=0)
+    assert result.loss == 0
+    assert result.is_finite
+    for name, array in this.weights().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_it_learns():
+    losses = [result.loss for result in learn(learner(), 30)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_seed_gives_one_network_and_another_seed_another():
+    first, again, other = (learner(seed=seed).weights() for seed in (3, 3, 4))
+    assert all((first[name] == again[name]).all() for name in first)
+    assert any((first[name] != other[name]).any() for name in first)
+
+
+def test_it_goes_on_from_its_state_to_the_same_bytes():
+    unbroken, broken = learner(), learner()
+    learn(unbroken, 8)
+    learn(broken, 5)
+    state = broken.state()
+    other = learner(seed=3)
+    learn(other, 2)
+    other.restore(state)
+    learn(other, 3, first=5)
+    for name, array in unbroken.state().items():
+        assert array.tobytes() == other.state()[name].tobytes(), name
+    assert all((array == other.weights()[name]).all() for name, array in unbroken.weights().items())
+
+
+def test_a_state_of_another_network_is_refused():
+    this = learner()
+    with pytest.raises(ModelError, match="not one of this network"):
+        this.restore({"weights/other": np.zeros(3)})
+    state = this.state()
+    name = next(iter(state))
+    with pytest.raises(ModelError, match="of shape"):
+        this.restore({**state, name: np.zeros((1, 1), np.float32)})
+
+
+def test_weights_are_the_average_and_probabilities_are_of_it():
+    this = learner(averaging=0.9)
+    learn(this, 12)
+    averaged = Model(ModelCard(network=SPEC, class_names=("a", "b", "c")), this.weights())
+    logits = averaged.logits(IMAGES[0, ..., 0], device="cpu")
+    expected = np.exp(log_softmax(logits, axis=-1))
+    np.testing.assert_allclose(this.probabilities(IMAGES[0]), expected, atol=1e-5)
+    state = this.state()
+    raw = {name.removeprefix("weights/"): array for name, array in state.items() if name.startswith("weights/")}
+    assert any((raw[name] != array).any() for name, array in this.weights().items())
+    # Scoring leaves the training as it was.
+    assert all((array == this.state()[name]).all() for name, array in state.items())
+
+
+def test_a_step_that_is_no_number_changes_nothing():
+    this = learner()
+    before = this.state()
+    result = this.step(np.full_like(IMAGES, np.nan), TARGETS, learning_rate=1e-2, number=0)
+    assert not result.is_finite
+    for name, array in this.state().items():
+        assert array.tobytes() == before[name].tobytes(), name
+
+
+def test_a_device_that_is_full_is_named():
+    this = learner()
+    full = this._tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    def fails(*_):
+        raise full
+
+    this._step = fails
+    with pytest.raises(OutOfMemoryError, match="CPU"):
+        learn(this, 1)
+
+
+def test_a_card_with_tensor_cores_scales_its_losses_and_keeps_that_in_its_state(monkeypatch):
+    # TensorFlow has no float16 pooling on a CPU, so the layers compute in float32 here.
+    monkeypatch.setattr(training, "build_unet", lambda spec, dtype: build_unet(spec))
+    this = Learner(SPEC, None, Device("cpu", "a card, for the test", mixed_precision=True), **CHOICES)
+    losses = [result.loss for result in learn(this, 25)]
+    assert losses[-1] < losses[0]
+    other = Learner(SPEC, None, Device("cpu", "a card, for the test", mixed_precision=True), **CHOICES)
+    other.restore(this.state())
+    learn(this, 2, first=25)
+    learn(other, 2, first=25)
+    assert all((array == other.weights()[name]).all() for name, array in this.weights().items())

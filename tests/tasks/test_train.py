@@ -1,0 +1,278 @@
+"""Training as a task: it learns, it stops at once, it goes on to the same bytes, and it says what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.augmentation import PRESETS
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import OutOfMemoryError, OutputError, SpecError, TrainingError
+from napari_unet3d.network import training
+from napari_unet3d.network.store import load_model
+from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
+from napari_unet3d.tasks.run_folder import BEST, LAST, LOCK_FILE, RunFolder
+from napari_unet3d.tasks.train import TrainingPair, train
+from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
+
+NAMES = ("background", "ball")
+MEANINGS = Meanings.painted(NAMES)
+
+
+def balls(seed=0, shape=(60, 64, 64)):
+    """Return an image of bright balls, and labels in which three slices are painted."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.indices(shape))
+    is_ball = np.zeros(shape, bool)
+    for _ in range(25):
+        centre = rng.uniform(0, shape)[:, None, None, None]
+        is_ball |= ((grid - centre) ** 2).sum(0) < rng.uniform(16, 49)
+    image = (1000 + 700 * is_ball + rng.normal(0, 120, shape)).astype(np.uint16)
+    labels = np.zeros(shape, np.uint8)
+    for z in (8, 30, 52):
+        labels[z] = 1 + is_ball[z]
+    return image, labels
+
+
+IMAGE, LABELS = balls()
+PAIR = TrainingPair(IMAGE, LABELS, MEANINGS, voxel_size=(0.2, 0.1, 0.1))
+SPEC = TrainSpec(
+    network=NetworkSpec(blocks=0, filters=4, dropout=0.2),
+    class_names=NAMES,
+    patch=(28, 28, 28),
+    steps=8,
+    validate_every=3,
+    augment=PRESETS["isotropic light microscopy"],
+    learning_rate=5e-3,
+    device="cpu",
+)
+
+
+def with_changes(**changes):
+    return TrainSpec(**{**{name: getattr(SPEC, name) for name in TrainSpec.model_fields}, **changes})
+
+
+def run_to_end(events):
+    seen = []
+    try:
+        while True:
+            seen.append(next(events))
+    except StopIteration as stop:
+        return stop.value, seen
+
+
+def stop_after(events, step):
+    for event in events:
+        if isinstance(event, StepDone) and event.step == step:
+            events.close()
+            return
+
+
+def in_folder(path, spec=SPEC, **choices):
+    with RunFolder(path) as folder:
+        return (yield from train(spec, [PAIR], folder, **choices))
+
+
+def contents(path):
+    """Return the bytes that a run leaves, without what tells the time."""
+    with RunFolder(path) as folder:
+        state, position = folder.load_checkpoint()
+        history = [{k: v for k, v in row.items() if k != "seconds"} for row in folder.history()]
+    return {name: array.tobytes() for name, array in state.items()}, position.model_copy(update={"seconds": 0}), history
+
+
+def weights_of(path):
+    return {name: array.tobytes() for name, array in load_model(path).weights.items()}
+
+
+def test_it_learns_what_is_painted_and_is_scored_on_what_is_held_out():
+    result, events = run_to_end(train(with_changes(steps=80, validate_every=20, augment=PRESETS["nothing"]), [PAIR]))
+    scores = [event for event in events if isinstance(event, Validated)]
+    losses = [event.loss for event in events if isinstance(event, StepDone)]
+    assert len(losses) == 80
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+    assert scores[-1].dice[0] > 0.8
+    assert [event.step for event in scores] == [20, 40, 60, 80]
+    held = next(event.text for event in events if isinstance(event, Note) and "Held out" in event.text)
+    assert f"{64 * 64:,} annotated voxels" in held
+    assert result.best.card.metrics["held-out voxels of ball"] == scores[0].voxels[0]
+    assert result.best.card.metrics["dice ball"] == pytest.approx(max(event.dice[0] for event in scores), abs=1e-4)
+    assert result.best.card.voxel_size == (0.2, 0.1, 0.1)
+    assert result.best_step == max(scores, key=lambda event: event.dice[0]).step
+
+
+def test_the_score_is_that_of_the_whole_volume_segmented():
+    import napari_unet3d
+    from napari_unet3d.core.metrics import overlap
+
+    spec = with_changes(steps=20, validate_every=20, validation=(HeldOutBox(box=Box((52, 53), (0, 64), (0, 64))),))
+    result, events = run_to_end(train(spec, [PAIR]))
+    found = napari_unet3d.segment(IMAGE, result.last)[52] == 1
+    expected = overlap(found, LABELS[52] == 2, LABELS[52] > 0)
+    (score,) = [event for event in events if isinstance(event, Validated)]
+    assert score.dice == (expected.dice,)
+    assert score.iou == (expected.iou,)
+
+
+@pytest.mark.parametrize("broken_after", [1, 3, 4, 7])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, broken_after):
+    run_to_end(in_folder(tmp_path / "whole"))
+    stop_after(in_folder(tmp_path / "broken"), broken_after)
+    result, events = run_to_end(in_folder(tmp_path / "broken", resume=True))
+    assert [event.step for event in events if isinstance(event, StepDone)] == list(range(broken_after + 1, 9))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "broken")
+    for name in (BEST, LAST):
+        assert weights_of(tmp_path / "whole" / name) == weights_of(tmp_path / "broken" / name)
+    assert result.steps == 8
+    assert not list(tmp_path.glob("*/.*"))
+    assert not list(tmp_path.glob(f"*/{LOCK_FILE}"))
+
+
+def test_stop_keeps_the_model_of_that_step(tmp_path):
+    stop_after(in_folder(tmp_path / "run"), 2)
+    assert load_model(tmp_path / "run" / LAST).card.training["steps"] == 2
+    with RunFolder(tmp_path / "run") as folder:
+        assert folder.load_checkpoint()[1].step == 2
+        assert [row["step"] for row in folder.history()] == ["1", "2"]
+
+
+def test_threads_do_not_change_the_result():
+    one, two = (run_to_end(train(SPEC, [PAIR], threads=n))[0] for n in (1, 2))
+    assert all((array == two.last.weights[name]).all() for name, array in one.last.weights.items())
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_the_best_model_stays(tmp_path):
+    run_to_end(in_folder(tmp_path / "run", with_changes(steps=3)))
+    best = weights_of(tmp_path / "run" / BEST)
+    wild = with_changes(steps=30, learning_rate=1e30, schedule="constant", warm_up=0.0, clip_norm=1e30)
+    with pytest.raises(TrainingError, match=r"not a finite number.*lower learning rate than 1e\+30"):
+        run_to_end(in_folder(tmp_path / "run", wild, resume=True, force=True))
+    assert weights_of(tmp_path / "run" / BEST) == best
+
+
+def test_another_run_in_the_folder_is_not_replaced(tmp_path):
+    stop_after(in_folder(tmp_path / "run"), 1)
+    with pytest.raises(OutputError, match="holds a run already"):
+        run_to_end(in_folder(tmp_path / "run"))
+
+
+def test_other_choices_or_data_are_refused_with_the_difference(tmp_path):
+    stop_after(in_folder(tmp_path / "run"), 2)
+    with pytest.raises(TrainingError, match=r"learning_rate: 0.005, now 0.1"):
+        run_to_end(in_folder(tmp_path / "run", with_changes(learning_rate=0.1), resume=True))
+    other = LABELS.copy()
+    other[8, 0, 0] = 3 - other[8, 0, 0]
+    with RunFolder(tmp_path / "run") as folder, pytest.raises(TrainingError, match="annotation are others"):
+        run_to_end(train(SPEC, [TrainingPair(IMAGE, other, MEANINGS)], folder, resume=True))
+    result, _ = run_to_end(in_folder(tmp_path / "run", with_changes(learning_rate=0.1), resume=True, force=True))
+    assert result.steps == 8
+
+
+def test_a_second_run_in_a_folder_is_refused_with_who_has_it(tmp_path):
+    import os
+
+    with RunFolder(tmp_path / "run"), pytest.raises(TrainingError, match=f"process {os.getpid()}"):
+        run_to_end(in_folder(tmp_path / "run"))
+    run_to_end(in_folder(tmp_path / "run", with_changes(steps=1)))
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_tried_again(tmp_path, monkeypatch):
+    from napari_unet3d import atomic
+
+    put, failures = atomic.put_in_place, iter([True, False, False])
+
+    def fails_once(partial, target, *, overwrite):
+        if target.name == LAST and next(failures, False):
+            raise OSError(28, "No space left on device")
+        put(partial, target, overwrite=overwrite)
+
+    monkeypatch.setattr(atomic, "put_in_place", fails_once)
+    _, events = run_to_end(in_folder(tmp_path / "run"))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("goes on in memory" in text and "does not fit on the disk" in text for text in notes)
+    assert [event.step for event in events if isinstance(event, Checkpointed)] == [6, 8]
+    with RunFolder(tmp_path / "run") as folder:
+        assert [row["step"] for row in folder.history() if row["kind"] == "step"] == [str(n) for n in range(1, 9)]
+
+
+def test_a_folder_that_is_removed_is_made_again(tmp_path):
+    import shutil
+
+    events = in_folder(tmp_path / "run")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 4:
+            shutil.rmtree(tmp_path / "run")
+            break
+    run_to_end(events)
+    assert load_model(tmp_path / "run" / LAST).card.training["steps"] == 8
+
+
+def test_memory_that_runs_out_makes_the_patches_smaller_three_times(monkeypatch):
+    step = training.Learner.step
+
+    def full_above(largest):
+        def limited(self, images, targets, **choices):
+            if images.shape[1] > largest:
+                raise OutOfMemoryError("full")
+            return step(self, images, targets, **choices)
+
+        monkeypatch.setattr(training.Learner, "step", limited)
+
+    full_above(23)
+    result, events = run_to_end(train(SPEC, [PAIR]))
+    assert [event.input_shape for event in events if isinstance(event, Started)] == [(28, 28, 28), (22, 22, 22)]
+    assert result.steps == 8
+    assert any("smaller patches of 22 x 22 x 22" in event.text for event in events if isinstance(event, Note))
+    full_above(0)
+    with pytest.raises(OutOfMemoryError, match="no memory left for a patch"):
+        run_to_end(train(SPEC, [PAIR]))
+
+
+def test_it_stops_when_it_gets_no_better():
+    spec = with_changes(steps=60, validate_every=1, patience=3, learning_rate=1e-9)
+    result, events = run_to_end(train(spec, [PAIR]))
+    assert result.steps < 60
+    assert any("No better score" in event.text for event in events if isinstance(event, Note))
+
+
+def test_a_model_is_trained_on_and_a_new_class_starts_anew():
+    first, _ = run_to_end(train(with_changes(steps=2, averaging=0.0), [PAIR]))
+    same, _ = run_to_end(train(with_changes(steps=1, learning_rate=1e-12), [PAIR], start=first.last))
+    for name, array in first.last.weights.items():
+        np.testing.assert_allclose(same.last.weights[name], array, atol=1e-6)
+    three = Meanings.painted(("background", "ring", "ball"))
+    spec = with_changes(
+        steps=1, learning_rate=1e-12, network=NetworkSpec(blocks=0, filters=4, classes=3), class_names=three.class_names
+    )
+    labels = LABELS * 1
+    labels[LABELS == 2] = 3
+    labels[8, :10, :10] = labels[52, :10, :10] = labels[30, :10, :10] = 2
+    grown, _ = run_to_end(train(spec, [TrainingPair(IMAGE, labels, three)], start=first.last))
+    old, new = first.last.weights["output_logits/kernel"], grown.last.weights["output_logits/kernel"]
+    np.testing.assert_allclose(new[..., [0, 2]], old, atol=1e-6)
+    with pytest.raises(SpecError, match="4 filters and the network 2"):
+        run_to_end(train(with_changes(network=NetworkSpec(blocks=0, filters=2)), [PAIR], start=first.last))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], "nothing to train on"),
+        ([TrainingPair(IMAGE, np.zeros_like(LABELS), MEANINGS)], "no annotated voxels"),
+        ([TrainingPair(IMAGE, LABELS[:50, :50], MEANINGS, origin=(20, 0, 0))], "labels must lie in their image"),
+        ([TrainingPair(IMAGE, LABELS, Meanings.painted(("background", "tube")))], "not those of the run"),
+        ([TrainingPair(np.stack([IMAGE] * 2, -1), LABELS, MEANINGS)], "2 channels"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused_before_the_first_step(pairs, words):
+    with pytest.raises(SpecError, match=words):
+        run_to_end(train(SPEC, pairs))
+
+
+def test_one_class_alone_is_warned_of():
+    labels = np.where(LABELS == 2, 2, 0).astype(np.uint8)
+    events = train(with_changes(steps=1), [TrainingPair(IMAGE, labels, MEANINGS)])
+    _, seen = run_to_end(events)
+    assert any("Only ball is annotated" in event.text for event in seen if isinstance(event, Note))
