@@ -67,19 +67,19 @@ def augment_request(
     if replay is not None:
         record = read_record(replay)
         return AugmentRequest(frame=record.sample.frame, scaling=record.scaling, replay=record.sample)
-    shape = _three(size, "--input", lowest=1)
+    shape = three(size, "--input", lowest=1)
     output_shape(shape, blocks=blocks)
     return AugmentRequest(
         augment=read_choices(choices) if choices is not None else preset_named(preset or "isotropic light microscopy"),
         frame=PatchFrame(shape=shape, halo=halo(blocks), voxel_size=volume.voxel_size),
         seeds=(seed,),
-        corner=None if at is None else _three(at, "--at"),
+        corner=None if at is None else three(at, "--at"),
         normalization=Normalization(kind=normalization),
     )
 
 
-def _three(text: str, option: str, *, lowest: int | None = None) -> tuple[int, int, int]:
-    """Return `z,y,x`, or one number for all three."""
+def three(text: str, option: str, *, lowest: int | None = None) -> tuple[int, int, int]:
+    """Return `z,y,x`, or one number for all three, from the text of an option."""
     parts = [part.strip() for part in text.split(",")]
     try:
         numbers = [int(part) for part in parts]

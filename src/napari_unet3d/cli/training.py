@@ -1,0 +1,235 @@
+"""The command `train`: from what was typed to a run, and what is said while it lasts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet3d.cli.choices import three
+from napari_unet3d.cli.report import EXIT_STOPPED, say, say_notes
+from napari_unet3d.errors import SpecError, shown
+
+if TYPE_CHECKING:
+    from napari_unet3d.tasks.events import Event, StepDone, Validated
+    from napari_unet3d.tasks.train import TrainingPair, TrainResult
+    from napari_unet3d.tasks.train_spec import TrainSpec
+
+_BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+_CURVE_WIDTH = 32
+_NETWORK = ("blocks", "filters", "dropout")
+
+
+def training_run(
+    images: Sequence[str],
+    labels: Sequence[str],
+    output: Path,
+    *,
+    classes: str | None,
+    start: Path | None,
+    resume: bool,
+    force: bool,
+    typed: dict[str, Any],
+) -> Generator[Event, None, TrainResult]:
+    """Return the run that was asked for."""
+    from napari_unet3d.core.annotation import add_counts
+    from napari_unet3d.network.store import load_model
+    from napari_unet3d.tasks.recipes import guessed_meanings, meanings_from
+    from napari_unet3d.tasks.run_folder import RunFolder
+    from napari_unet3d.tasks.train_files import train_files, training_pair, values_of
+    from napari_unet3d.volumes import read_volume
+
+    if len(images) != len(labels):
+        raise SpecError(f"--image was passed {len(images)} times and --labels {len(labels)} times; they are pairs.")
+    volumes = [(read_volume(image), read_volume(painted)) for image, painted in zip(images, labels, strict=True)]
+    for image, _ in volumes:
+        say_notes(image.notes)
+    if classes is None:
+        counts: dict[int, int] = {}
+        for _, painted in volumes:
+            counts = add_counts(counts, values_of(painted))
+        meanings = guessed_meanings(counts)
+    else:
+        meanings = meanings_from(classes)
+    pairs = [training_pair(image, painted, meanings) for image, painted in volumes]
+    model = None if start is None else load_model(start)
+    known = RunFolder(output).record().spec if resume else None
+    spec = _spec(typed, pairs, known, None if model is None else model.card)
+    return train_files(spec, pairs, output, start=model, resume=resume, force=force)
+
+
+def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec | None, card: Any) -> TrainSpec:
+    """Return the choices: what was typed, then what the run was begun with, then what suits the annotation."""
+    from pydantic import ValidationError
+
+    from napari_unet3d.core.architecture import NetworkSpec
+    from napari_unet3d.core.normalize import Normalization
+    from napari_unet3d.tasks.augment_files import read_choices
+    from napari_unet3d.tasks.recipes import FINE_TUNING_RATE, recipe
+    from napari_unet3d.tasks.train_files import targets_of
+    from napari_unet3d.tasks.train_spec import TrainSpec
+
+    given = {name: value for name, value in typed.items() if value is not None}
+    preset, augment = given.pop("preset", None), given.pop("augment", None)
+    network = {name: given.pop(name) for name in _NETWORK if name in given}
+    channels = pairs[0].image.shape[3] if len(pairs[0].image.shape) == 4 else 1
+    names = pairs[0].meanings.class_names
+    base: dict[str, Any]
+    try:
+        if known is not None:
+            base = {name: getattr(known, name) for name in TrainSpec.model_fields}
+            base["network"] = NetworkSpec(**(known.network.model_dump() | network | {"channels": channels}))
+        else:
+            if card is not None:
+                if network:
+                    raise SpecError(
+                        "--from keeps the network of its model; --blocks, --filters and --dropout contradict it."
+                    )
+                network = card.network.model_dump()
+            chosen = NetworkSpec(**(network | {"classes": len(names), "channels": channels}))
+            targets = [targets_of(pair) for pair in pairs]
+            base = recipe(preset, chosen, targets, pairs[0].voxel_size) | {"network": chosen}
+            if card is not None:
+                base |= {"normalization": card.normalization, "learning_rate": FINE_TUNING_RATE}
+        base["class_names"] = names
+        if augment is not None:
+            base["augment"] = read_choices(augment)
+        if "patch" in given:
+            given["patch"] = three(given["patch"], "--patch", lowest=1)
+        if "class_weights" in given:
+            given["class_weights"] = _numbers(given["class_weights"], "--class-weights")
+        if "normalization" in given:
+            given["normalization"] = Normalization(kind=given["normalization"])
+        if "validation" in given:
+            given["validation"] = _validation(given["validation"], pairs)
+        return TrainSpec(**(base | given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ", ".join(f"--{part}".replace("_", "-") for part in first["loc"][:1] if isinstance(part, str))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"{where}: {reason}." if where else f"{reason[0].upper()}{reason[1:]}.") from error
+
+
+def _validation(text: str, pairs: Sequence[TrainingPair]) -> Any:
+    from napari_unet3d.core.boxes import Box
+    from napari_unet3d.tasks.train_spec import HeldOutBox
+
+    if text in ("auto", "none"):
+        return text
+    found = []
+    for part in text.split(";"):
+        number, at, box = part.rpartition("@")
+        if at and not (number.isdigit() and 1 <= int(number) <= len(pairs)):
+            raise SpecError(f"--validation {part!r}: there is no image {number!r}; there are {len(pairs)}.")
+        pair = int(number) - 1 if at else 0
+        z, y, x = pairs[pair].image.shape[:3]
+        found.append(HeldOutBox(pair=pair, box=Box.parse(box, (z, y, x))))
+    return tuple(found)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SpecError(f"{option} {text!r} is not a list of numbers; 1,5 would be.") from None
+
+
+def follow_training(events: Generator[Event, None, TrainResult], output: Path) -> None:
+    """Run to the end with curves; Ctrl-C stops it, which keeps everything."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from napari_unet3d.tasks.events import Note, Started, StepDone, Validated
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
+    losses: list[float] = []
+    scores: list[Validated] = []
+    last: StepDone | None = None
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            part = bar.add_task("preparing", total=None, text="")
+            while True:
+                match event := next(events):
+                    case Note():
+                        bar.console.print(f"note: {event.text}", highlight=False)
+                    case Started():
+                        shape = " x ".join(map(str, event.input_shape))
+                        bar.console.print(f"patches of {shape} voxels, on {event.device}", highlight=False)
+                        bar.update(part, description="training", total=event.total)
+                    case StepDone():
+                        losses.append(event.loss)
+                        last = event
+                        bar.update(part, completed=event.step, text=step_text(event, losses))
+                    case Validated():
+                        scores.append(event)
+                        bar.console.print(score_text(event, losses), highlight=False)
+    except StopIteration as stop:
+        result: TrainResult = stop.value
+    except KeyboardInterrupt:
+        events.close()
+        say(f"Stopped after {0 if last is None else last.step:,} steps; all is kept in {shown(output)}.", to_error=True)
+        say("The same command with --resume goes on.", to_error=True)
+        sys.exit(EXIT_STOPPED)
+    say(final_text(result, scores, losses, last, output))
+
+
+def step_text(event: StepDone, losses: Sequence[float]) -> str:
+    """Return a step as one line."""
+    left = event.seconds_left
+    time = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+    return f"{curve(losses)} loss {event.loss:.3f}, {event.steps_per_second:.2f} steps/s, {time} left"
+
+
+def score_text(event: Validated, losses: Sequence[float]) -> str:
+    """Return a score as one line, with the voxels that it rests on."""
+    recent = losses[-50:] or [float("nan")]
+    dice = ", ".join(f"{value:.3f} ({n:,} voxels)" for value, n in zip(event.dice, event.voxels, strict=True))
+    best = "  best so far" if event.is_best else ""
+    loss = sum(recent) / len(recent)
+    return f"step {event.step:,}: loss {loss:.3f}, held out {event.loss:.3f}, Dice held out {dice}{best}"
+
+
+def final_text(
+    result: TrainResult, scores: Sequence[Validated], losses: Sequence[float], last: StepDone | None, output: Path
+) -> str:
+    """Return what came of a run."""
+    lines = []
+    if losses:
+        lines.append(f"loss      {curve(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
+    names = result.last.card.class_names[1:]
+    for index, name in enumerate(names):
+        if scores:
+            values = [score.dice[index] for score in scores]
+            lines.append(f"Dice      {curve(values)}  {name}: {values[0]:.3f} to {values[-1]:.3f}, held out")
+    if scores:
+        best = max(scores, key=lambda score: sum(score.dice))
+        lines.append(
+            f"{'class':<20} {'voxels held out':>16} {'Dice':>7} {'IoU':>7}   best model, step {result.best_step:,}"
+        )
+        for name, n, dice, iou in zip(names, best.voxels, best.dice, best.iou, strict=True):
+            lines.append(f"{name:<20} {n:>16,} {dice:>7.3f} {iou:>7.3f}")
+    else:
+        lines.append("Nothing was scored: nothing is held out.")
+    waiting = "" if last is None else f", {last.waiting:.1%} of the time waiting for patches"
+    lines.append(f"{shown(output)}: {result.steps:,} steps{waiting}; best.unet3d and last.unet3d are models.")
+    return "\n".join(lines)
+
+
+def curve(values: Sequence[float]) -> str:
+    """Return values as a small curve of characters, averaged to what fits.
+
+    Examples
+    --------
+    >>> curve([0, 1, 2, 3])
+    '\u2581\u2583\u2586\u2588'
+    """
+    finite = [value for value in values if value == value]
+    if not finite:
+        return ""
+    n = min(_CURVE_WIDTH, len(finite))
+    parts = [finite[i * len(finite) // n : (i + 1) * len(finite) // n] for i in range(n)]
+    means = [sum(part) / len(part) for part in parts]
+    low, high = min(means), max(means)
+    return "".join(_BARS[round((value - low) / ((high - low) or 1) * (len(_BARS) - 1))] for value in means)

@@ -1,0 +1,149 @@
+"""The command `train` on files: what it writes, how it goes on, even after it was killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from napari_unet3d.cli import main
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.network.store import load_model
+from napari_unet3d.tasks.run_folder import BEST, CHECKPOINT_FILE, LAST, RunFolder
+from tests.tasks.test_train import IMAGE, LABELS, contents, weights_of
+
+CLASSES = "0=ignore,1=background,2=ball"
+SMALL = ["--blocks", "0", "--filters", "2", "--patch", "24", "--steps", "6", "--validate-every", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    space = {"imagej": True, "resolution": (10, 10), "metadata": {"spacing": 0.2, "unit": "um", "axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "image.tif", IMAGE, **space)
+    tifffile.imwrite(tmp_path / "labels.tif", LABELS, **space)
+    return ["--image", str(tmp_path / "image.tif"), "--labels", str(tmp_path / "labels.tif")]
+
+
+def command(*words):
+    """Run the command line; return its exit code."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def test_a_run_leaves_models_a_history_and_a_table(tmp_path, files, capsys):
+    run = tmp_path / "run"
+    assert command("train", *files, "--classes", CLASSES, "--output", run, *SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "Held out" in err
+    assert "ball" in out
+    assert "4,096" not in out.split("ball")[0]
+    for name in (BEST, LAST):
+        card = load_model(run / name).card
+        assert card.class_names == ("background", "ball")
+        assert card.voxel_size == pytest.approx((0.2, 0.1, 0.1))
+        assert card.normalization == Normalization(kind="background")
+    with RunFolder(run) as folder:
+        rows = folder.history()
+    assert [row["step"] for row in rows if row["kind"] == "step"] == list("123456")
+    assert [row["step"] for row in rows if row["kind"] == "score"] == list("246")
+    assert all(int(row["voxels ball"]) > 0 for row in rows if row["kind"] == "score")
+    result = tmp_path / "segmented.tif"
+    assert command("predict", tmp_path / "image.tif", "--model", run / LAST, "--output", result) == 0
+    assert tifffile.imread(result).shape == IMAGE.shape
+
+
+def test_a_model_of_a_run_is_the_start_of_another(tmp_path, files):
+    assert command("train", *files, "--classes", CLASSES, "--output", tmp_path / "one", *SMALL) == 0
+    more = ["--from", tmp_path / "one" / LAST, "--steps", "1", "--patch", "24", "--device", "cpu"]
+    assert command("train", *files, "--classes", CLASSES, "--output", tmp_path / "two", *more) == 0
+    with RunFolder(tmp_path / "two") as folder:
+        spec = folder.record().spec
+    assert spec.network.filters == 2
+    assert spec.learning_rate == 5e-4
+    assert command("train", *files, "--classes", CLASSES, "--output", tmp_path / "x", *more, "--filters", "4") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), r"hold 0 (233,472 voxels), 1 ("),
+        (("--classes", "0=ignore,1=background"), "names 1 class"),
+        (("--classes", "axon"), "does not say what values mean"),
+        (("--classes", "0=ignore,1=background,3=ball"), "mean no class: 2 ("),
+        (("--classes", CLASSES, "--preset", "x-rays"), "There is no preset 'x-rays'"),
+        (("--classes", CLASSES, "--blocks", "0", "--patch", "23"), "does not fit"),
+        (("--classes", CLASSES, "--validation", "70:80,:,:"), "leaves the volume"),
+        (("--classes", CLASSES, "--validation", "2@0:1,:,:"), "there is no image '2'"),
+        (("--classes", CLASSES, "--class-weights", "1"), "1 class weights for 2 classes"),
+        (("--classes", CLASSES, "--resume"), "holds no run to go on with"),
+        (("--classes", CLASSES, "--learning-rate", "0"), "--learning-rate"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, files, capsys, words, said):
+    assert command("train", *files, "--output", tmp_path / "run", *words) == 3
+    err = capsys.readouterr().err
+    assert said in err
+    assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_labels_of_another_size_are_refused_with_both(tmp_path, files, capsys):
+    tifffile.imwrite(tmp_path / "small.tif", LABELS[:40])
+    words = ["--image", files[1], "--labels", tmp_path / "small.tif", "--classes", CLASSES]
+    assert command("train", *words, "--output", tmp_path / "run") == 3
+    err = capsys.readouterr().err
+    assert "60 x 64 x 64" in err
+    assert "40 x 64 x 64" in err
+
+
+# Ends the process, as a power cut would, at a call that writes: in the midst of a save, or between two.
+_KILLED = """
+import os, signal, sys
+at, calls = int(sys.argv[1]), 0
+def counted(name):
+    real = getattr(os, name)
+    def call(*arguments, **choices):
+        global calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **choices)
+    setattr(os, name, call)
+for name in ("replace", "rename", "fsync"):
+    counted(name)
+from napari_unet3d.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_killed_in_the_midst_of_saves_it_goes_on_to_the_same_bytes(tmp_path, files):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = ["train", *files, "--classes", CLASSES, *SMALL]
+    assert command(*words, "--output", whole) == 0
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    # In the first save before the checkpoint, in a later one; then nothing happens to it.
+    for number, at in enumerate((9, 14, 23)):
+        resumed = ["--resume"] if number else []
+        ended = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(at), *words, "--output", str(broken), *resumed],
+            env=environment,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+        assert (broken / "run.json").is_file()
+    assert (broken / CHECKPOINT_FILE).is_file()
+    assert command(*words, "--output", broken, "--resume") == 0
+    assert contents(whole) == contents(broken)
+    for name in (BEST, LAST):
+        assert weights_of(whole / name) == weights_of(broken / name)
+    assert not [path for path in broken.iterdir() if path.name.startswith(".")]
