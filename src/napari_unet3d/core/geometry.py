@@ -22,6 +22,8 @@ AXES = ("z", "y", "x")
 # 1.45 where the way down needs most, the more the smaller the input, because weights and buffers do not shrink with it;
 # 1.1 to 1.6 where the way up does, because it meets memory already cut up by the skips.
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
+# Measured likewise for steps of training (`benchmarks/memory.py --training`): 1.8 to 2.1 times what the layers give.
+_TRAINING, _TRAINING_BUFFERS = 2.1, 64 << 20
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -223,6 +225,31 @@ def peak_bytes(shape: Sequence[int], spec: NetworkSpec, *, bytes_per_value: int 
         4 for float32, 2 for mixed precision.
     """
     return int(peak_grid(*([n] for n in shape), spec=spec, bytes_per_value=bytes_per_value)[0, 0, 0])
+
+
+def training_bytes(shape: Sequence[int], spec: NetworkSpec, *, batch: int = 1, bytes_per_value: int = 4) -> int:
+    """Return the memory that a step of training takes beyond the program itself, in bytes.
+
+    What every layer gives is kept for the way back, and as much again for what comes back; the weights with their
+    gradients, two moments and an average.
+
+    Parameters
+    ----------
+    shape
+        Input shape (z, y, x) of a patch.
+    spec
+        The network.
+    batch
+        Patches a step.
+    bytes_per_value
+        4 for float32, 2 for mixed precision.
+    """
+    tables = [_lengths(size, spec.blocks) for size in shape]
+    kept = sum(
+        tables[0][index] * tables[1][index] * tables[2][index] * layer.channels_out
+        for index, layer in enumerate(spec.layers)
+    )
+    return int(_TRAINING * batch * bytes_per_value * kept) + 4 * 4 * n_parameters(spec) + _TRAINING_BUFFERS
 
 
 def peak_grid(

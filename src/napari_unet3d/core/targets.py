@@ -180,10 +180,15 @@ def read_targets(
         )
     if len(meanings.class_names) >= IGNORED:
         raise SpecError(f"At most {IGNORED - 1} classes can be told apart.")
+    is_zero_ignored = meanings.of(0) is None
     counts: dict[int, int] = {}
     planes: dict[int, Plane] = {}
     for at in range(z):
         plane = np.asarray(labels[at : at + 1, 0:y, 0:x])[0]
+        if is_zero_ignored and not plane.any():
+            # Most planes of sparse annotation.
+            counts = add_counts(counts, {0: plane.size})
+            continue
         counts = add_counts(counts, count_values(plane))
         classes, is_known = meanings.apply(plane.astype(np.int64) if plane.dtype.kind == "f" else plane)
         cut = _cut(np.where(is_known, classes, np.uint8(IGNORED)), origin[1], origin[2])

@@ -22,6 +22,8 @@ SHARE = 0.2
 _LEAST, _MOST = 0.08, 0.5
 # The gap may cost so much that this share is left to learn from.
 _LEAST_TO_LEARN = 0.4
+# How the note of a split begins that holds something out.
+HELD_OUT = "Held out: "
 # Fewer voxels of a class than this are not a score.
 _LEAST_VOXELS = 20
 # Annotation in fewer planes than this share of its extent is slice by slice.
@@ -88,7 +90,7 @@ def hold_boxes_out(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]],
         raise SpecError(
             f"Nothing is left to learn from: what is not held out lies within the gap of {gap} voxels around {where}."
         )
-    return Split(training, held, tuple(boxes), f"Held out: {where} (z, y, x), {n:,} annotated voxels.")
+    return Split(training, held, tuple(boxes), f"{HELD_OUT}{where} (z, y, x), {n:,} annotated voxels.")
 
 
 def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
@@ -110,7 +112,7 @@ def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
             split.training,
             split.held_out,
             split.boxes,
-            f"Held out: the whole of volume {chosen + 1}, {split.n_held_out:,} annotated voxels.",
+            f"{HELD_OUT}the whole of volume {chosen + 1}, {split.n_held_out:,} annotated voxels.",
         )
     candidates = [
         candidate

@@ -44,6 +44,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """A box of an image whose annotation is scored and not learnt from."""
+
+    pair: int
+    box: Box
+    voxels: int
+
+
+@dataclass(frozen=True)
 class StepDone:
     """A step of training is done.
 
@@ -83,10 +92,18 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Previewed:
+    """What is looked at was segmented by the network as it is now: where, in voxels of the image."""
+
+    step: int
+    box: Box
+
+
+@dataclass(frozen=True)
 class Checkpointed:
     """All that is needed to go on after a step lies in the run folder."""
 
     step: int
 
 
-Event = Started | TileDone | Progress | StepDone | Validated | Checkpointed | Note
+Event = Started | TileDone | Progress | HeldOut | StepDone | Validated | Previewed | Checkpointed | Note

@@ -6,14 +6,17 @@ somewhere else.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
+from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.core.geometry import Shape
@@ -24,14 +27,22 @@ from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.augment import AugmentRequest, AugmentResult, augment
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.files import remember_run
+from napari_unet3d.tasks.live import LivePreview
 from napari_unet3d.tasks.predict import predict
+from napari_unet3d.tasks.run_folder import RunFolder
 from napari_unet3d.tasks.specs import PredictSpec, Spec
+from napari_unet3d.tasks.train import TrainingPair, train
+from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.volumes import read_volume
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
 IMAGE, LABELS, RESULT, SCRATCH = "image", "labels", "result", "scratch"
+FOCUS, LIVE = "focus", "live"
+# Images up to this size are held where they are learnt from.
+HELD_BYTES = 1 << 30
+_BYTES_A_VOXEL = 2
 
 
 class OnDisk(Spec):
@@ -100,6 +111,54 @@ class AugmentJob(Spec):
     labels: OnDisk | None = None
 
 
+class PairPlace(Spec):
+    """One image with its annotation, in a job: see `TrainingPair`; None takes the arrays `image N` and `labels N`."""
+
+    meanings: Meanings
+    origin: Shape = (0, 0, 0)
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    unit: str = "um"
+    image: OnDisk | None = None
+    labels: OnDisk | None = None
+
+
+class TrainJob(Spec):
+    """Train a network.
+
+    Reads the arrays `image N` and `labels N` of pair N, unless it is said where they lie on disk, and `focus`; writes
+    `live`, where there is such an array; see `LivePreview`.
+
+    Attributes
+    ----------
+    spec
+        The choices.
+    pairs
+        What is learnt from.
+    folder
+        The run folder.
+    start
+        The model folder to start from.
+    resume, force
+        See `train`.
+    """
+
+    kind: Literal["train"] = "train"
+    spec: TrainSpec
+    pairs: tuple[PairPlace, ...]
+    folder: Annotated[Path, AfterValidator(Path.absolute)]
+    start: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    resume: bool = False
+    force: bool = False
+
+
+class TrainJobResult(Spec):
+    """What a run gave; its models lie in the run folder."""
+
+    kind: Literal["train"] = "train"
+    steps: int
+    best_step: int
+
+
 class SegmentResult(Spec):
     """What a segmentation took; see `PredictResult`."""
 
@@ -116,9 +175,9 @@ class WarmResult(Spec):
     devices: tuple[Device, ...]
 
 
-AnyJob = SegmentJob | AugmentJob | WarmJob
+AnyJob = SegmentJob | AugmentJob | TrainJob | WarmJob
 Job = Annotated[AnyJob, Field(discriminator="kind")]
-JobResult = Annotated[SegmentResult | AugmentResult | WarmResult, Field(discriminator="kind")]
+JobResult = Annotated[SegmentResult | AugmentResult | TrainJobResult | WarmResult, Field(discriminator="kind")]
 
 
 def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, JobResult]:
@@ -143,6 +202,8 @@ def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, Non
         if image is None:
             raise VolumeError("There is no image to augment.")
         return (yield from augment(job.request, image, labels, arrays))
+    if isinstance(job, TrainJob):
+        return (yield from _train(job, arrays))
     if job.weights_sha256 not in (None, _weights_of(job.model)):
         raise ModelError(
             f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
@@ -158,6 +219,38 @@ def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, Non
     return SegmentResult(
         input_shape=result.plan.input_shape, seconds=result.seconds, flops_per_second=result.flops_per_second
     )
+
+
+def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, TrainJobResult]:
+    pairs = []
+    for number, place in enumerate(job.pairs):
+        image = _readable(place.image, image_of(number), arrays)
+        labels = _readable(place.labels, labels_of(number), arrays)
+        if image is None or labels is None:
+            raise VolumeError(f"Pair {number + 1} lacks its image or its labels.")
+        pairs.append(TrainingPair(_near(image), labels, place.meanings, place.origin, place.voxel_size, place.unit))
+    live = LivePreview(0, arrays[FOCUS], arrays[LIVE]) if FOCUS in arrays and LIVE in arrays else None
+    start = None if job.start is None else cached_model(job.start)
+    with RunFolder(job.folder) as folder:
+        result = yield from train(job.spec, pairs, folder, start=start, resume=job.resume, force=job.force, live=live)
+    return TrainJobResult(steps=result.steps, best_step=result.best_step)
+
+
+def _near(image: Readable) -> Readable:
+    """Return an image that patches can be cut from again and again: in memory if it is small."""
+    if isinstance(image, np.ndarray) or math.prod(image.shape) * _BYTES_A_VOXEL > HELD_BYTES:
+        return image
+    return np.asarray(image[:, :, :])
+
+
+def image_of(number: int) -> str:
+    """Return the name of the image of a pair among the arrays of a job."""
+    return f"{IMAGE} {number}"
+
+
+def labels_of(number: int) -> str:
+    """Return the name of the labels of a pair among the arrays of a job."""
+    return f"{LABELS} {number}"
 
 
 def _readable(place: OnDisk | None, name: str, arrays: Mapping[str, Writable]) -> Readable | None:

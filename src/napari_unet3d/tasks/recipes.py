@@ -71,7 +71,10 @@ def recipe(
         # Turned about z, a painted plane stays in the plane; and so does the resolution of thick slices.
         is_anisotropic = voxel_size[0] > _ANISOTROPIC * max(voxel_size[1:])
         preset = "anisotropic stack" if is_anisotropic or is_slicewise else "isotropic light microscopy"
-    return {"augment": PRESETS[preset], "patch": _patch(network, is_slicewise)}
+    # Patches show all classes equally often, although most of what there is is background; this makes up for a part.
+    weights = (2.0, *(1.0,) * (network.classes - 1))
+    patch = _patch(network, is_slicewise)
+    return {"augment": PRESETS[preset], "patch": patch, "class_weights": weights, "learning_rate": 4e-3}
 
 
 def _patch(network: NetworkSpec, is_slicewise: bool) -> Shape:

@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.augment import PatchFrame
-from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size
+from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
 from napari_unet3d.core.normalize import measure, sample_voxels
 from napari_unet3d.core.patches import AnnotatedSource, AnnotatedVolume
 from napari_unet3d.core.sampler import PatchSampler
@@ -24,7 +24,18 @@ from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.core.tiling import Readable
 from napari_unet3d.core.validation import Split, hold_boxes_out, hold_nothing_out, hold_out
 from napari_unet3d.errors import OutOfMemoryError, OutputError, SpecError, TrainingError
-from napari_unet3d.tasks.events import Checkpointed, Event, Note, Progress, Started, StepDone, Validated
+from napari_unet3d.tasks.events import (
+    Checkpointed,
+    Event,
+    HeldOut,
+    Note,
+    Previewed,
+    Progress,
+    Started,
+    StepDone,
+    Validated,
+)
+from napari_unet3d.tasks.live import LivePreview, Watcher
 from napari_unet3d.tasks.run_folder import BEST, LAST, Position, RunFolder, RunRecord
 from napari_unet3d.tasks.train_spec import TrainSpec, differences
 from napari_unet3d.tasks.validate import Scores, ValidationSet
@@ -97,6 +108,7 @@ def train(
     start: Model | None = None,
     resume: bool = False,
     force: bool = False,
+    live: LivePreview | None = None,
     threads: int = 1,
 ) -> Generator[Event, None, TrainResult]:
     """Train a network; a generator whose every event is a safe point to stop.
@@ -115,6 +127,8 @@ def train(
         Go on with the run in the folder.
     force
         Go on although the choices or the data differ.
+    live
+        What is looked at while it learns, to be segmented now and then.
     threads
         How many make patches.
 
@@ -140,6 +154,8 @@ def train(
         yield Note(note)
     split = _split(spec, [volume.targets for volume in annotated])
     yield Note(split.note)
+    for number, box in split.boxes:
+        yield HeldOut(number, box, split.held_out[number].within([box]).n_voxels)
     held = [_with(volume, targets) for volume, targets in zip(annotated, split.held_out, strict=True)]
     validation = ValidationSet(held, spec.network, usable_memory(device) // 2)
     learnt = [_with(volume, targets) for volume, targets in zip(annotated, split.training, strict=True)]
@@ -151,6 +167,9 @@ def train(
     )
     found = _begin(folder, record, resume, force)
     run = _Run(spec, device, learnt, validation, pairs[0], start, folder, threads)
+    if live is not None:
+        seen = annotated[live.pair]
+        run.watcher = Watcher(live, seen.image, seen.scaling, spec.network)
     if found is not None:
         run.restore(*found)
         yield Note(f"The run goes on after step {run.position.step:,}.")
@@ -178,6 +197,7 @@ class _Run:
         self.scores: Scores | None = None
         self.best: Model | None = None
         self.restored: Any = None
+        self.watcher: Watcher | None = None
         self.rows: list[dict[str, Any]] = []
         self.waited = 0.0
         self.extra = tuple(f"{what} {name}" for name in spec.class_names[1:] for what in ("dice", "iou", "voxels"))
@@ -187,6 +207,7 @@ class _Run:
 
     def steps(self) -> Generator[Event, None, TrainResult]:
         yield Progress("preparing", 0, 1)
+        yield from self._fit_memory()
         learner = self._learner()
         for attempt in range(MAX_SMALLER_PATCHES + 1):
             try:
@@ -212,6 +233,21 @@ class _Run:
         best_step = self.position.best_step if self.best is not None else self.position.step
         return TrainResult(self.best or last, last, self.position.step, self.scores, best_step)
 
+    def _fit_memory(self) -> Generator[Event, None, None]:
+        """Take smaller patches where those of the spec would not fit into what is free now."""
+        from napari_unet3d.network.devices import usable_memory
+
+        free, patch = usable_memory(self.device), self.position.patch
+        while self._bytes(patch) > free and (smaller := smaller_patch(patch, self.spec.network.blocks)) is not None:
+            patch = smaller
+        if patch != self.position.patch:
+            needed = self._bytes(self.position.patch)
+            yield Note(
+                f"A patch of {_times(self.position.patch)} voxels takes {needed / 2**30:.1f} GiB and "
+                f"{free / 2**30:.1f} GiB may be used; smaller patches of {_times(patch)} voxels are taken."
+            )
+            self.position = self.position.model_copy(update={"patch": patch})
+
     def _learner(self) -> Learner:
         from napari_unet3d.network.training import Learner
 
@@ -235,7 +271,7 @@ class _Run:
         spec, shape = self.spec, self.position.patch
         frame = PatchFrame(shape=shape, halo=halo(spec.network.blocks), voxel_size=self.volumes[0].voxel_size)
         source = AnnotatedSource(self.volumes, spec.augment, frame)
-        yield Started(spec.steps, shape, self.device.label, 0)
+        yield Started(spec.steps, shape, self.device.label, self._bytes(shape))
         seed = spec.seed + self.position.step * spec.batch
         begun, before = time.perf_counter(), self.position.seconds
         recent = [begun]
@@ -286,12 +322,19 @@ class _Run:
                         seconds_left=(spec.steps - number - 1) / speed,
                         waiting=patches.waited / max(now - begun, 1e-9),
                     )
+                    if self.watcher is not None and (box := self.watcher.look(learner.probabilities)) is not None:
+                        yield Previewed(number + 1, box)
         except GeneratorExit:
             # Stopped: what was learnt since the last checkpoint is kept too.
             if self.position.step > saved:
                 for _ in self._keep(learner):
                     pass
             raise
+
+    def _bytes(self, patch: Shape) -> int:
+        spec = self.spec
+        each = self.device.bytes_per_value
+        return training_bytes(patch, spec.network, batch=spec.batch, bytes_per_value=each)
 
     def _moved(self, **update: Any) -> None:
         self.position = self.position.model_copy(update=update)

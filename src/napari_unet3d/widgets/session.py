@@ -19,6 +19,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
+from napari_unet3d.tasks.run_folder import RUN_FILE
 from napari_unet3d.widgets.device_watch import DeviceWatch, Memory
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume, n_levels, unwrapped, why_no_volume
 from napari_unet3d.widgets.preferences import Preferences, read_preferences
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from napari_unet3d.network.model import ModelCard
     from napari_unet3d.widgets.preview import Preview
     from napari_unet3d.widgets.segmentation import Segmentation
+    from napari_unet3d.widgets.training import Pair, Training
 
 
 class Session(DeviceWatch):
@@ -49,8 +51,10 @@ class Session(DeviceWatch):
 
     Attributes
     ----------
-    segmentation
-        The last run of this window, or None.
+    segmentation, training
+        The last runs of this window, or None.
+    training_pairs
+        The images with their annotation that were put on the list of the tab Train.
     """
 
     image_changed = Signal()
@@ -58,6 +62,7 @@ class Session(DeviceWatch):
     model_changed = Signal()
     segmentation_changed = Signal()
     preview_changed = Signal()
+    training_changed = Signal()
 
     def __init__(
         self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
@@ -67,6 +72,8 @@ class Session(DeviceWatch):
         self.viewer = viewer
         self.preferences = preferences
         self.segmentation: Segmentation | None = None
+        self.training: Training | None = None
+        self.training_pairs: list[Pair] = []
         self._preview: Preview | None = None
         self._image: Image | None = None
         self._labels: Labels | None = None
@@ -215,6 +222,12 @@ class Session(DeviceWatch):
         self._unfinished = [*(old for old in self._unfinished if old.holds_file), run]
         self.segmentation_changed.emit()
 
+    def begin_training(self, run: Training) -> None:
+        """Make a training run that of this window, and start it."""
+        self.training = run
+        self.training_changed.emit()
+        run.begin()
+
     def release(self, path: Path | None) -> None:
         """Give up the stopped runs that were writing a file, so that another may write it."""
         for run in self._unfinished:
@@ -226,6 +239,8 @@ class Session(DeviceWatch):
         self.image = None
         if self._preview is not None:
             self._preview.close()
+        if self.training is not None:
+            self.training.close()
         for run in {*self._unfinished, self.segmentation} - {None}:
             run.close()
 
@@ -250,8 +265,9 @@ def list_models(folder: Path) -> list[Path]:
 
 
 def model_name(path: Path) -> str:
-    """Return what a model is called in a list."""
-    return path.name.removesuffix(SUFFIX)
+    """Return what a model is called in a list; one of a run also by the name of the run."""
+    name = path.name.removesuffix(SUFFIX)
+    return f"{path.parent.name}, {name}" if (path.parent / RUN_FILE).is_file() else name
 
 
 _engine: LocalEngine | None = None

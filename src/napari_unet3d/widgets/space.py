@@ -56,6 +56,24 @@ class Space:
         moved = self.moved([(factor - 1) / 2 for factor in factors])
         return replace(moved, scale=self.scale * np.asarray(factors))
 
+    def to_world(self, voxel: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Return where a voxel (z, y, x) lies, in `units`."""
+        matrix, shift = self._matrix
+        return np.asarray(matrix @ np.asarray(voxel, float) + shift)
+
+    def to_voxels(self, point: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Return which voxel (z, y, x) lies at a point; a fraction between voxels."""
+        matrix, shift = self._matrix
+        return np.asarray(np.linalg.solve(matrix, np.asarray(point, float) - shift))
+
+    @property
+    def _matrix(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        from napari.utils.transforms import Affine
+
+        linear = Affine(rotate=self.rotate, scale=self.scale, shear=self.shear, ndim=3).linear_matrix
+        outer = self.affine[:3, :3]
+        return outer @ linear, outer @ self.translate + self.affine[:3, 3]
+
     def equals(self, other: Space) -> bool:
         """Return whether both are the same place."""
         ours, theirs = self.keywords, other.keywords

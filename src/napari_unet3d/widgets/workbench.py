@@ -16,6 +16,7 @@ from napari_unet3d.widgets.panel import PANEL_WIDTH, is_alive
 from napari_unet3d.widgets.segment import SegmentPanel
 from napari_unet3d.widgets.session import Session, end_session, session_of
 from napari_unet3d.widgets.sizes import SizesPanel
+from napari_unet3d.widgets.train import TrainPanel
 from napari_unet3d.widgets.words import amount
 
 _STRIP_MS = 500
@@ -33,7 +34,7 @@ class Workbench(QWidget):
 
     Attributes
     ----------
-    data, sizes, augment, segment
+    data, sizes, augment, train, segment
         The panels.
     """
 
@@ -43,14 +44,18 @@ class Workbench(QWidget):
         self.strip = EngineStrip(session, self)
         self.data, self.sizes = DataPanel(session), SizesPanel(session)
         self.augment, self.segment = AugmentPanel(session), SegmentPanel(session)
+        self.train = TrainPanel(session, lambda: self.data.meanings.value, lambda: self.show_tab("Segment"))
         self._tabs = QTabWidget()
-        panels = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment, "Segment": self.segment}
+        panels = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment}
+        panels |= {"Train": self.train, "Segment": self.segment}
         for name, panel in panels.items():
             self._tabs.addTab(_scrolling(panel.native), name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2, 2, 2, 2)
         layout.addWidget(self.strip)
         layout.addWidget(self._tabs)
+        # What was painted meanwhile is looked at when it is turned to.
+        self._tabs.currentChanged.connect(lambda index: self._on_tab(self._tabs.tabText(index)))
         if session.preferences.problem:
             notify(session.preferences.problem)
         if session.preferences.warm_start:
@@ -62,10 +67,14 @@ class Workbench(QWidget):
         return QSize(PANEL_WIDTH, 640)
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front: "Data", "Sizes", "Augment" or "Segment"."""
+        """Bring a tab to the front: "Data", "Sizes", "Augment", "Train" or "Segment"."""
         for index in range(self._tabs.count()):
             if self._tabs.tabText(index) == name:
                 self._tabs.setCurrentIndex(index)
+
+    def _on_tab(self, name: str) -> None:
+        if name == "Train":
+            self.train.look()
 
     def showEvent(self, event: Any) -> None:
         """Learn which window this is in, to end with it."""

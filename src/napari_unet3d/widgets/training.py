@@ -1,0 +1,402 @@
+"""A training run of the window: what is learnt from, how far it is, its curves, and what it makes of what is looked at.
+
+It belongs to the window and not to a panel: the dock widget may be closed meanwhile, and its history is still there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.tasks.events import (
+    Checkpointed,
+    Event,
+    HeldOut,
+    Note,
+    Previewed,
+    Progress,
+    Started,
+    StepDone,
+    Validated,
+)
+from napari_unet3d.tasks.jobs import FOCUS, LIVE, PairPlace, TrainJob, TrainJobResult, image_of, labels_of
+from napari_unet3d.tasks.run_folder import BEST, LAST
+from napari_unet3d.tasks.train_spec import TrainSpec
+from napari_unet3d.widgets.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, layer_volume, unwrapped
+from napari_unet3d.widgets.view import refresh_boxes
+from napari_unet3d.widgets.words import times
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_unet3d.engine import LocalEngine, Run
+
+# At most ten redraws a second, however many steps are done.
+_POLL_MS = 100
+
+State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An image with its annotation.
+
+    Attributes
+    ----------
+    image
+        The volume of an image layer.
+    labels
+        The labels layer.
+    meanings
+        What its values mean.
+    """
+
+    image: LayerVolume
+    labels: Labels
+    meanings: Meanings
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a list."""
+        return f"{self.image.layer.name} + {self.labels.name}"
+
+    def place(self) -> PairPlace:
+        """Return where it lies, for a job.
+
+        Raises
+        ------
+        SpecError
+            If the labels do not lie on the voxels of the image; with both.
+        """
+        painted = layer_volume(self.labels)
+        return PairPlace(
+            meanings=self.meanings,
+            origin=_origin(painted, self.image),
+            voxel_size=self.image.volume.voxel_size,
+            unit=self.image.volume.unit,
+            image=self.image.on_disk,
+            labels=painted.on_disk,
+        )
+
+
+def _origin(painted: LayerVolume, image: LayerVolume) -> tuple[int, int, int]:
+    """Return where the first voxel of the labels lies in the image, in its voxels."""
+    ours = [painted.space.to_world(point) for point in ((0, 0, 0), (1, 1, 1), (2, 0, 1))]
+    first, *others = (image.space.to_voxels(point) for point in ours)
+    start = np.rint(first)
+    wanted = [start + np.array(step) for step in ((1, 1, 1), (2, 0, 1))]
+    is_on_grid = np.allclose(first, start, atol=0.1) and all(
+        np.allclose(found, expected, atol=0.1) for found, expected in zip(others, wanted, strict=True)
+    )
+    inside = Box.whole(painted.shape).shifted((int(start[0]), int(start[1]), int(start[2])))
+    if not is_on_grid or inside.intersection(Box.whole(image.shape)) != inside:
+        raise SpecError(
+            f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) does not "
+            f"lie on the voxels of '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}); "
+            "annotation must."
+        )
+    return int(start[0]), int(start[1]), int(start[2])
+
+
+@dataclass
+class Curves:
+    """The history of a run.
+
+    Attributes
+    ----------
+    class_names
+        Of the model.
+    steps, losses
+        Of every step.
+    scored, held_out, dice, iou, voxels
+        Of every score: its step, the loss, and one a class but the first.
+    """
+
+    class_names: tuple[str, ...]
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    dice: list[tuple[float, ...]] = field(default_factory=list)
+    iou: list[tuple[float, ...]] = field(default_factory=list)
+    voxels: list[tuple[int, ...]] = field(default_factory=list)
+
+    def forget_after(self, step: int) -> None:
+        """Cut everything after a step, from which a run goes on."""
+        n = sum(at <= step for at in self.steps)
+        del self.steps[n:], self.losses[n:]
+        n = sum(at <= step for at in self.scored)
+        for values in (self.scored, self.held_out, self.dice, self.iou, self.voxels):
+            del values[n:]
+
+    def as_csv(self) -> str:
+        """Return the history as a table."""
+        names = self.class_names[1:]
+        lines = [
+            ",".join(["step", "loss", "held-out loss", *(f"dice {n}" for n in names), *(f"voxels {n}" for n in names)])
+        ]
+        scores = {step: at for at, step in enumerate(self.scored)}
+        for step, loss in zip(self.steps, self.losses, strict=True):
+            at = scores.get(step)
+            tail = [""] * (1 + 2 * len(names))
+            if at is not None:
+                tail = [repr(self.held_out[at]), *map(repr, self.dice[at]), *map(str, self.voxels[at])]
+            lines.append(",".join([str(step), repr(loss), *tail]))
+        return "\n".join(lines) + "\n"
+
+
+class Training:
+    """A training run of a window.
+
+    Parameters
+    ----------
+    viewer
+        Where the live preview goes.
+    engine
+        Where it is computed.
+    pairs
+        What is learnt from.
+    spec
+        How.
+    folder
+        The run folder.
+    start
+        The model folder to start from.
+
+    Attributes
+    ----------
+    state
+        How far it is.
+    curves
+        The history.
+    last
+        The last step.
+    notes
+        What the user should know.
+    error
+        Why it failed.
+    is_watched
+        Whether what is looked at is segmented meanwhile.
+    held_out
+        What is scored and not learnt from.
+    previewed
+        Where the live preview was made last, in voxels of the first image.
+    """
+
+    changed = Signal()
+    noted = Signal(str)
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        engine: LocalEngine,
+        pairs: Sequence[Pair],
+        spec: TrainSpec,
+        folder: Path,
+        start: Path | None = None,
+    ) -> None:
+        self.viewer, self.engine, self.pairs, self.spec, self.folder, self.start_model = (
+            viewer,
+            engine,
+            tuple(pairs),
+            spec,
+            folder,
+            start,
+        )
+        self._places = tuple(pair.place() for pair in self.pairs)
+        self.state: State = "queued"
+        self.curves = Curves(spec.class_names)
+        self.last: StepDone | None = None
+        self.started: Started | None = None
+        self.phase = "waiting"
+        self.notes: list[str] = []
+        self.error: Unet3dError | None = None
+        self.has_checkpoint = False
+        self.is_watched = True
+        self.previewed: Box | None = None
+        self.held_out: list[HeldOut] = []
+        self.layer: Labels | None = None
+        self._focus = np.zeros((1, 1, 4), np.int32)
+        self._live = np.zeros(self.pairs[0].image.shape, np.uint8)
+        self._run: Run | None = None
+        self._timer = QTimer()
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether it learns or waits for its turn."""
+        return self.state in ("queued", "running", "stopping") and self._run is not None
+
+    @property
+    def step(self) -> int:
+        """Return how many steps are done."""
+        return 0 if self.last is None else self.last.step
+
+    @property
+    def best(self) -> Path | None:
+        """Return the model to use: the best, or the last where nothing was scored; None before there is one."""
+        for name in (BEST, LAST):
+            if (self.folder / name).is_dir():
+                return self.folder / name
+        return None
+
+    @property
+    def live(self) -> Any:
+        """Return the classes of what was looked at, (z, y, x) uint8; they count inside `previewed`."""
+        return self._live
+
+    def begin(self) -> None:
+        """Start, or go on after a stop. Returns at once."""
+        arrays: dict[str, Any] = {}
+        for number, (pair, place) in enumerate(zip(self.pairs, self._places, strict=True)):
+            if place.image is None:
+                arrays[image_of(number)] = pair.image.volume.data
+            if place.labels is None:
+                arrays[labels_of(number)] = layer_volume(pair.labels).volume.data
+        arrays |= {FOCUS: self._focus, LIVE: self._live}
+        job = TrainJob(
+            spec=self.spec,
+            pairs=self._places,
+            folder=self.folder,
+            start=self.start_model,
+            resume=self.has_checkpoint,
+        )
+        self.state, self.error, self.phase = "queued", None, "waiting"
+        self.held_out = []
+        self._run = self.engine.submit(job, arrays)
+        self._timer.start()
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Stop after the present step; everything is kept."""
+        if self._run is not None and self.is_active:
+            self.state = "stopping"
+            self._run.cancel()
+            self.changed.emit()
+
+    def close(self) -> None:
+        """End with the window: it stops, and its folder keeps everything."""
+        self._timer.stop()
+        if self._run is not None:
+            self._run.cancel()
+        self._run = None
+
+    def look_at(self, voxel: Sequence[float] | None) -> None:
+        """Say which voxel of the first image is looked at, or that nothing shall be segmented meanwhile."""
+        if voxel is None:
+            self._focus[0, 0, 0] = 0
+        else:
+            inside = [min(max(0, round(at)), n - 1) for at, n in zip(voxel, self.pairs[0].image.shape, strict=True)]
+            self._focus[0, 0] = [1, *inside]
+
+    def _poll(self) -> None:
+        run = self._run
+        if run is None:
+            self._timer.stop()
+            return
+        self.look_at(self._looked_at() if self.is_watched else None)
+        try:
+            events = run.take(0)
+        except Unet3dError as error:
+            self._end("failed", error)
+            return
+        if events is None:
+            self._end("done" if isinstance(run.result, TrainJobResult) else "stopped", None)
+        elif events:
+            self._take(events)
+            self.changed.emit()
+
+    def _looked_at(self) -> list[float] | None:
+        """Return the voxel under the cursor, or in the middle of the view."""
+        chosen = self.pairs[0].image
+        if chosen.layer not in self.viewer.layers:
+            return None
+        voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position, chosen))
+        if all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True)):
+            return list(voxel)
+        point = list(_spatial(self.viewer.dims.point, chosen))
+        shown = self.viewer.dims.displayed
+        centre = self.viewer.scene.camera.center
+        for axis, at in zip(shown, centre[-len(shown) :], strict=True):
+            if 0 <= axis - (self.viewer.dims.ndim - 3) < 3:
+                point[axis - (self.viewer.dims.ndim - 3)] = at
+        return list(chosen.space.to_voxels(point))
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Progress():
+                    self.phase = event.what
+                case Started():
+                    self.started, self.phase = event, "training"
+                    self.state = "running" if self.state == "queued" else self.state
+                case StepDone():
+                    self.last = event
+                    if self.curves.steps and event.step <= self.curves.steps[-1]:
+                        self.curves.forget_after(event.step - 1)
+                    self.curves.steps.append(event.step)
+                    self.curves.losses.append(event.loss if math.isfinite(event.loss) else math.nan)
+                case Validated():
+                    curves = self.curves
+                    curves.scored.append(event.step)
+                    curves.held_out.append(event.loss)
+                    curves.dice.append(event.dice)
+                    curves.iou.append(event.iou)
+                    curves.voxels.append(event.voxels)
+                case Previewed():
+                    self._show_live(event.box)
+                case Checkpointed():
+                    self.has_checkpoint = True
+                case HeldOut():
+                    self.held_out.append(event)
+                case Note():
+                    self.notes.append(event.text)
+                    self.noted.emit(event.text)
+
+    def _show_live(self, box: Box) -> None:
+        self.previewed = box
+        chosen, viewer = self.pairs[0].image, self.viewer
+        if self.layer is None:
+            selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+            self.layer = unwrapped(
+                viewer.add_labels(
+                    self._live,
+                    name=f"{chosen.volume.name}, as learnt so far",
+                    colormap=class_colormap(self.spec.class_names),
+                    features=class_features(self.spec.class_names),
+                    opacity=0.5,
+                    metadata=ILLUSTRATION,
+                    **chosen.space.keywords,
+                )
+            )
+            self.layer.editable = False
+            viewer.layers.selection = selected
+            viewer.layers.selection.active = active
+        elif self.layer in viewer.layers:
+            refresh_boxes(self.layer, [box])
+
+    def _end(self, state: State, error: Unet3dError | None) -> None:
+        self._timer.stop()
+        self._run = None
+        # A stopped run keeps its last step, whether or not anybody was told.
+        self.has_checkpoint = self.has_checkpoint or (self.folder / LAST).is_dir()
+        self.state, self.error = state, error
+        self.changed.emit()
+
+
+def _spatial(point: Sequence[float], chosen: LayerVolume) -> Sequence[float]:
+    """Return the last three of the coordinates of a point of the window."""
+    return list(point)[-3:]

@@ -1,0 +1,233 @@
+"""The tab Train on a viewer without a window, with a real worker that learns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.network.store import load_model
+from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder
+from napari_unet3d.widgets.layers import is_illustration
+from napari_unet3d.widgets.train import TrainPanel
+from napari_unet3d.widgets.train_form import MODEL
+from napari_unet3d.widgets.training import Curves
+from tests.tasks.test_train import IMAGE, LABELS, balls
+
+MEANINGS = Meanings.painted(("background", "ball"))
+SPACE = {"scale": (0.5, 0.2, 0.2), "translate": (3, 4, 5), "units": ("um",) * 3}
+
+
+@pytest.fixture
+def panel(session, viewer, qtbot):
+    session.image = viewer.add_image(IMAGE, name="cells", **SPACE)
+    session.labels = viewer.add_labels(LABELS.copy(), name="painted", **SPACE)
+    shown = []
+    panel = TrainPanel(session, lambda: MEANINGS, lambda: shown.append("Segment"))
+    panel.shown = shown
+    qtbot.addWidget(panel.native)
+    panel.form.blocks.value, panel.form.filters.value = 0, 2
+    panel.form.steps.value, panel.form.every.value = 6, 2
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 6 and panel.spec.network.blocks == 0)
+    return panel
+
+
+@pytest.fixture
+def ended(session, qtbot):
+    """Return a function that waits until the run has ended."""
+
+    def ended(timeout=120_000):
+        qtbot.waitUntil(lambda: not session.training.is_active, timeout=timeout)
+        return session.training
+
+    return ended
+
+
+def test_it_trains_and_its_curves_and_scores_are_there(panel, session, viewer, ended):
+    assert "background" in panel._pairs_text.value
+    assert panel.start.enabled
+    panel.start.native.click()
+    run = ended()
+    assert (run.state, run.error) == ("done", None)
+    assert run.curves.steps == [1, 2, 3, 4, 5, 6]
+    assert run.curves.scored == [2, 4, 6]
+    assert run.curves.voxels[0] == (run.curves.voxels[-1][0],)
+    assert "voxels held out" in panel._scores.value
+    assert panel.plot.values_at(3).startswith("step 3: loss")
+    with RunFolder(run.folder) as folder:
+        assert [row["step"] for row in folder.history() if row["kind"] == "step"] == list("123456")
+    card = load_model(run.folder / BEST).card
+    assert card.voxel_size == pytest.approx((0.5, 0.2, 0.2))
+    assert not panel.train_on.native.isHidden()
+    assert panel.segment.enabled
+
+
+def test_the_window_and_the_command_train_the_same_bytes(panel, session, ended, tmp_path):
+    from napari_unet3d.tasks.train import TrainingPair, train
+
+    panel.start.native.click()
+    run = ended()
+    pair = TrainingPair(IMAGE, LABELS, MEANINGS, voxel_size=(0.5, 0.2, 0.2))
+    with RunFolder(tmp_path / "run") as folder:
+        for _ in train(run.spec, [pair], folder):
+            pass
+    ours, theirs = (load_model(path / LAST).weights for path in (run.folder, tmp_path / "run"))
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_what_is_looked_at_is_segmented_meanwhile(panel, session, viewer, qtbot, ended):
+    viewer.dims.set_point(0, 3 + 30 * 0.5)
+    panel.form.steps.value = 2000
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 2000)
+    panel.start.native.click()
+    run = session.training
+    qtbot.waitUntil(lambda: run.previewed is not None, timeout=120_000)
+    (z0, z1), _, _ = run.previewed
+    assert z0 <= 30 < z1
+    assert is_illustration(run.layer)
+    np.testing.assert_allclose(run.layer.scale, SPACE["scale"])
+    np.testing.assert_allclose(run.layer.translate, SPACE["translate"])
+    labels = session.labels
+    before = labels.data.copy()
+    viewer.dims.set_point(0, 3 + 31 * 0.5) if z1 > 31 else viewer.dims.set_point(0, 3 + 29 * 0.5)
+    assert panel.correct.enabled
+    panel.correct.native.click()
+    changed = labels.data != before
+    assert changed.any()
+    assert (before[changed] == 0).all()
+    assert set(np.unique(labels.data)) <= {0, 1, 2}
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    panel.stop.native.click()
+    assert ended().state == "stopped"
+
+
+def test_stop_keeps_everything_and_continue_goes_on(panel, session, qtbot, ended):
+    panel.form.steps.value = 400
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 400)
+    panel.start.native.click()
+    run = session.training
+    qtbot.waitUntil(lambda: run.step >= 3, timeout=120_000)
+    panel.stop.native.click()
+    assert ended().state == "stopped"
+    assert (run.folder / LAST).is_dir()
+    stopped_at = load_model(run.folder / LAST).card.training["steps"]
+    qtbot.waitUntil(lambda: panel.start.text == "Continue" and panel.start.enabled)
+    panel.start.native.click()
+    assert session.training is run
+    qtbot.waitUntil(lambda: run.step > stopped_at, timeout=120_000)
+    assert run.curves.steps == list(range(1, len(run.curves.steps) + 1))
+    panel.stop.native.click()
+    ended()
+
+
+def test_train_on_starts_from_the_model_and_learns_what_is_painted_now(panel, session, qtbot, ended):
+    panel.start.native.click()
+    first = ended()
+    session.labels.data[40] = 1
+    session.labels.refresh()
+    qtbot.waitUntil(lambda: not panel.train_on.native.isHidden())
+    panel.train_on.native.click()
+    second = ended()
+    assert second is not first
+    assert second.error is None
+    with RunFolder(second.folder) as folder:
+        record = folder.record()
+    assert record.start is not None
+    assert record.spec.learning_rate <= 5e-4
+    with RunFolder(first.folder) as folder:
+        assert folder.record().data != record.data
+
+
+def test_the_model_is_handed_to_segment(panel, session, ended):
+    panel.start.native.click()
+    run = ended()
+    panel.segment.native.click()
+    assert session.model == run.best
+    assert panel.shown == ["Segment"]
+    panel.form.start.value = MODEL
+    assert not panel.form.blocks.enabled
+
+
+def test_pairs_are_listed_and_learnt_from_together(panel, session, viewer, qtbot, ended):
+    panel.add_pair.native.click()
+    image, labels = balls(seed=5)
+    session.image = viewer.add_image(image, name="others", **SPACE)
+    session.labels = viewer.add_labels(labels[:, 10:, :], name="part", **{**SPACE, "translate": (3, 4 + 10 * 0.2, 5)})
+    panel.add_pair.native.click()
+    qtbot.waitUntil(lambda: panel._pairs_text.value.count("ball") == 2)
+    assert "others + part" in panel._pairs_text.value
+    assert session.training_pairs[1].place().origin == (0, 10, 0)
+    panel.start.native.click()
+    assert ended().error is None
+    panel.remove_pair.native.click()
+    qtbot.waitUntil(lambda: "others" not in panel._pairs_text.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s, v: setattr(s.labels, "scale", (0.5, 0.3, 0.2)), "does not lie on the voxels of 'cells'"),
+        (lambda s, v: setattr(s.labels, "data", np.zeros_like(LABELS)), "no annotated voxels"),
+        (lambda s, v: setattr(s.labels, "data", np.full_like(LABELS, 7)), "mean no class: 7"),
+        (lambda s, v: v.layers.remove(s.labels), "Choose the labels in Data"),
+    ],
+)
+def test_what_is_missing_is_said_and_start_waits(panel, session, viewer, qtbot, change, said):
+    change(session, viewer)
+    panel.look()
+    qtbot.waitUntil(lambda: said in panel._plan.value)
+    assert not panel.start.enabled
+
+
+def test_held_out_annotation_is_outlined_where_it_lies(panel, session, viewer, ended):
+    panel.start.native.click()
+    run = ended()
+    panel.held_out.native.click()
+    layer = viewer.layers["cells, held out"]
+    (part,) = run.held_out
+    expected = run.pairs[0].image.space.to_world([start for start, _ in part.box])
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), expected)
+    assert layer.data.shape == part.box.shape
+    assert is_illustration(layer)
+
+
+def test_a_run_goes_on_while_the_panel_is_closed(panel, session, qtbot, ended):
+    panel.start.native.click()
+    run = session.training
+    other = TrainPanel(session, lambda: MEANINGS, lambda: None)
+    qtbot.addWidget(other.native)
+    ended()
+    assert other.plot.values_at(6).startswith("step 6")
+    assert run.state == "done"
+
+
+def test_the_worker_that_dies_is_one_notice_and_continue_goes_on(panel, session, qtbot, ended, engine):
+    import psutil
+
+    panel.form.steps.value = 400
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 400)
+    panel.start.native.click()
+    run = session.training
+    qtbot.waitUntil(lambda: run.has_checkpoint, timeout=120_000)
+    psutil.Process(engine.pid).kill()
+    assert ended().state == "failed"
+    assert "killed" in str(run.error)
+    qtbot.waitUntil(lambda: panel.start.text == "Continue" and panel.start.enabled)
+    panel.start.native.click()
+    before = run.curves.scored[-1]
+    qtbot.waitUntil(lambda: run.step > before + 2, timeout=120_000)
+    assert run.curves.steps == list(range(1, len(run.curves.steps) + 1))
+    panel.stop.native.click()
+    ended()
+
+
+def test_the_history_is_a_table():
+    curves = Curves(("background", "a"), [1, 2], [0.5, 0.25], [2], [0.3], [(0.75,)], [(0.6,)], [(100,)])
+    assert curves.as_csv().splitlines() == [
+        "step,loss,held-out loss,dice a,voxels a",
+        "1,0.5,,,",
+        "2,0.25,0.3,0.75,100",
+    ]
+    curves.forget_after(1)
+    assert (curves.steps, curves.scored, curves.dice) == ([1], [], [])
