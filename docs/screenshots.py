@@ -24,6 +24,7 @@ from qtpy.QtWidgets import QApplication
 from napari_unet3d.widgets.demo_viewer import open_demo
 from napari_unet3d.widgets.workbench import Workbench
 
+PAINTED = (30, 60, 90)
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1280, 800)
 # Little enough for a dozen tiles, so that a picture can be taken while they come.
@@ -78,6 +79,36 @@ def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     viewer.reset_view()
     wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
     save(viewer, folder / "data.png")
+    take_training(viewer, workbench, folder)
+
+
+def take_training(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> None:
+    """Train on three painted slices; what is painted is copied from the true mask, as a patient person would."""
+    panel, session = workbench.train, workbench.session
+    mask = viewer.layers["neurons, true mask"].data
+    annotation = session.labels
+    annotation.data[:] = 0
+    for z in PAINTED:
+        annotation.data[z] = mask[z] + 1
+    annotation.refresh()
+    viewer.dims.set_point(0, annotation.data_to_world((PAINTED[1], 0, 0))[0])
+    workbench.data.meanings.update_layer()
+    wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
+    workbench.show_tab("Train")
+    panel.form.steps.value, panel.form.every.value = 400, 20
+    wait(lambda: panel.spec is not None and panel.spec.steps == 400, seconds=30)
+    save(viewer, folder / "train-ready.png")
+    panel.start.native.click()
+    run = session.training
+    wait(lambda: run.step >= 130 and run.previewed is not None, seconds=600)
+    annotation.visible = False
+    save(viewer, folder / "train-running.png")
+    panel.stop.native.click()
+    wait(lambda: not run.is_active, seconds=60)
+    annotation.visible = True
+    panel.correct.native.click()
+    wait(seconds=1)
+    save(viewer, folder / "train-correct.png")
 
 
 def take_augmentation(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> None:

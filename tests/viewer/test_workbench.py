@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -31,6 +32,7 @@ from napari_unet3d.widgets.session import list_models
 from napari_unet3d.widgets.view import refresh_boxes
 from napari_unet3d.widgets.workbench import Workbench
 from tests.models import random_model
+from tests.tasks.balls import balls
 
 pytestmark = pytest.mark.viewer
 
@@ -288,3 +290,67 @@ def test_augmentation_is_previewed_in_2d_and_3d_while_the_window_lives(make_napa
     qtbot.waitUntil(lambda: not session.preview.is_active, timeout=LONG_MS)
     viewer.close()
     qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=LONG_MS)
+
+
+def test_paint_train_stop_segment_correct_and_train_on_by_clicks(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer(show=True)
+    image, painted = balls()
+    viewer.add_image(image, name="balls", scale=(0.5, 0.2, 0.2), units=("um",) * 3)
+    workbench = opened(viewer)
+    session = workbench.session
+    session.preferences = replace(session.preferences, models_folder=tmp_path / "models")
+    workbench.show_tab("Data")
+    workbench.data.class_names.value = "background, ball"
+    click(qtbot, workbench.data.annotate)
+    annotation = session.labels
+    # Strokes of a brush of one slice each, as a person makes them.
+    for z in (8, 30, 52):
+        annotation.data_setitem(_in(z, 1, painted), 1)
+        annotation.data_setitem(_in(z, 2, painted), 2)
+    qtbot.waitUntil(lambda: len(workbench.data.meanings.counts) == 3, timeout=LONG_MS)
+    workbench.show_tab("Train")
+    panel = workbench.train
+    panel.form.blocks.value, panel.form.filters.value = 0, 4
+    panel.form.steps.value, panel.form.every.value = 30, 10
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 30, timeout=LONG_MS)
+    click(qtbot, panel.start)
+    first = session.training
+    qtbot.waitUntil(lambda: first.previewed is not None and first.step >= 5, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: not first.is_active, timeout=LONG_MS)
+    assert (first.state, first.error) == ("done", None)
+    assert len(panel.plot.loss.listDataItems()[0].getData()[0]) == 30
+    assert first.curves.voxels[-1][0] > 0
+    assert first.layer in viewer.layers
+    panel.form.steps.value = 4000
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 4000, timeout=LONG_MS)
+    click(qtbot, panel.start)
+    second = session.training
+    qtbot.waitUntil(lambda: second.step >= 3 and second.previewed is not None, timeout=LONG_MS)
+    click(qtbot, panel.stop)
+    qtbot.waitUntil(lambda: not second.is_active, timeout=LONG_MS)
+    assert second.state == "stopped"
+    click(qtbot, panel.segment)
+    assert session.model == second.best
+    click(qtbot, workbench.segment.start)
+    ended(qtbot, workbench)
+    assert session.segmentation.state == "done"
+    workbench.show_tab("Train")
+    viewer.dims.set_point(0, second.previewed.z[0] * 0.5)
+    before = annotation.data.copy()
+    click(qtbot, panel.correct)
+    assert (annotation.data != before).any()
+    click(qtbot, panel.train_on)
+    third = session.training
+    assert third is not second
+    qtbot.waitUntil(lambda: third.step >= 2, timeout=LONG_MS)
+    click(qtbot, panel.stop)
+    qtbot.waitUntil(lambda: not third.is_active, timeout=LONG_MS)
+    assert third.start_model == second.best
+    assert not {"keras", "tensorflow"} & set(sys.modules)
+    assert not [notice for notice in notification_manager.records if notice.severity.value == "error"]
+
+
+def _in(z, value, painted):
+    """Return where a value is in a slice, as the indices of a stroke."""
+    y, x = np.nonzero(painted[z] == value)
+    return np.full(len(y), z), y, x

@@ -12,8 +12,9 @@ from napari_unet3d.widgets.layers import is_illustration
 from napari_unet3d.widgets.train import TrainPanel
 from napari_unet3d.widgets.train_form import MODEL
 from napari_unet3d.widgets.training import Curves
-from tests.tasks.test_train import IMAGE, LABELS, balls
+from tests.tasks.balls import balls
 
+IMAGE, LABELS = balls()
 MEANINGS = Meanings.painted(("background", "ball"))
 SPACE = {"scale": (0.5, 0.2, 0.2), "translate": (3, 4, 5), "units": ("um",) * 3}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HEIGHT = 130
 _SMOOTHED = 25
-TRAINING_COLOUR, HELD_OUT_COLOUR = "#56b4e9", "#d55e00"
+TRAINING_COLOUR, HELD_OUT_COLOUR = "#56b4e9", "#cc79a7"
 # Readable on the dark and on the light theme, like the quiet texts of the panels.
 _INK = "#8c929b"
 

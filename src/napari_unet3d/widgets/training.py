@@ -325,7 +325,8 @@ class Training:
         if chosen.layer not in self.viewer.layers:
             return None
         voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position, chosen))
-        if all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True)):
+        is_inside = all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True))
+        if self.viewer.mouse_over_canvas and is_inside:
             return list(voxel)
         point = list(_spatial(self.viewer.dims.point, chosen))
         shown = self.viewer.dims.displayed
