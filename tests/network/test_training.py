@@ -76,6 +76,12 @@ def test_a_batch_without_annotation_has_no_loss_and_changes_no_weight():
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_a_network_without_dropout_learns():
+    spec = NetworkSpec(blocks=0, filters=2, classes=3, dropout=0.0)
+    losses = [result.loss for result in learn(Learner(spec, None, select_device("cpu"), **CHOICES), 3)]
+    assert losses[-1] < losses[0]
+
+
 def test_it_learns():
     losses = [result.loss for result in learn(learner(), 30)]
     assert losses[-1] < 0.7 * losses[0]

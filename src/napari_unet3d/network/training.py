@@ -97,7 +97,7 @@ class Learner:
                 self._tf.Variable(variable.value, trainable=False) for variable in self._network.trainable_variables
             ]
         self._adam = adam
-        self._dropout = self._network.get_layer("bottleneck_dropout").seed_generator
+        self._dropout = getattr(self._network.get_layer("bottleneck_dropout"), "seed_generator", None)
         self._step = self._tf.function(self._step_graph, jit_compile=False)
         self._forward = self._tf.function(self._forward_graph, jit_compile=False)
 

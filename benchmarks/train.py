@@ -1,0 +1,212 @@
+"""How fast is a training step on a 132 cube, against TensorFlow as it comes and PyTorch; and does its memory hold?
+
+    python benchmarks/train.py [--rounds 7] [--memory]
+
+The same network, the same random weights, the same batch, the same loss (masked cross-entropy and soft Dice), Adam.
+Before anything is timed the losses of the first three steps must agree. With `--memory` the predicted memory of a step
+(`geometry.training_bytes`) is compared with the measured one instead, each input in a fresh process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import networks
+import numpy as np
+from contest import THREADS, clean_environment, contestants, ratio_line, serve, take_turns
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.geometry import output_shape, training_bytes
+
+SHAPE = (132, 132, 132)
+SPEC = NetworkSpec(dropout=0.0)
+RATE, SHARE = 1e-3, 0.7
+TOLERANCE = 2e-4
+TARGETS = {"TensorFlow as it comes": 8.0, "PyTorch channels last": 1.5, "PyTorch contiguous": 1.5}
+# Patch, blocks, filters.
+MEASURED = (
+    ((84, 84, 84), 1, 8),
+    ((44, 124, 124), 1, 8),
+    ((132, 132, 132), 2, 8),
+    ((132, 132, 132), 2, 4),
+    ((108, 108, 108), 2, 16),
+    ((92, 172, 172), 2, 8),
+    ((180, 180, 180), 2, 8),
+)
+LOWEST, HIGHEST = 0.95, 1.7
+Step = Callable[[], float]
+
+
+def batch(shape: tuple[int, int, int], blocks: int) -> tuple[Any, Any]:
+    """Return an image (1, z, y, x, 1) and targets, every second plane of them unlabelled."""
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(1, *shape, 1)).astype(np.float32)
+    targets = rng.integers(0, 2, (1, *output_shape(shape, blocks=blocks))).astype(np.uint8)
+    targets[:, ::2] = 255
+    return image, targets
+
+
+def ours() -> Step:
+    """Return a step of what `napari_unet3d` trains with."""
+    from napari_unet3d.network.devices import select_device
+    from napari_unet3d.network.training import Learner
+
+    choices = {"class_weights": (1.0, 1.0), "cross_entropy_share": SHARE, "clip_norm": 1e9, "averaging": 0.98}
+    learner = Learner(SPEC, networks.random_model(SPEC).weights, select_device("cpu"), seed=0, **choices)
+    image, targets = batch(SHAPE, SPEC.blocks)
+    return lambda: learner.step(image, targets, learning_rate=RATE, number=0).loss
+
+
+def tensorflow_as_it_comes() -> Step:
+    """Return a step of the Keras model in a `tf.function`, TensorFlow's settings untouched."""
+    import keras
+    import tensorflow as tf
+
+    from napari_unet3d.network.losses import masked_loss
+    from napari_unet3d.network.unet import build_unet
+
+    network, weights = build_unet(SPEC), networks.random_model(SPEC).weights
+    for variable in network.weights:
+        variable.assign(weights[variable.path])
+    optimizer = keras.optimizers.Adam(RATE)
+    optimizer.build(network.trainable_variables)
+    image, targets = map(tf.constant, batch(SHAPE, SPEC.blocks))
+
+    @tf.function
+    def step() -> Any:
+        with tf.GradientTape() as tape:
+            logits = network(image, training=True)
+            loss, _ = masked_loss(logits, targets, class_weights=(1.0, 1.0), cross_entropy_share=SHARE)
+        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+        return loss
+
+    return lambda: float(step())
+
+
+def pytorch(is_channels_last: bool) -> Step:
+    """Return a step in PyTorch."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(THREADS)
+    layout = torch.channels_last_3d if is_channels_last else torch.contiguous_format
+    module = networks._torch_module(networks.random_model(SPEC)).to(memory_format=layout).train()
+    # Keras adds its epsilon in another place; this is the same with its value.
+    optimizer = torch.optim.Adam(module.parameters(), RATE, eps=1e-7)
+    image, targets = batch(SHAPE, SPEC.blocks)
+    tensor = torch.from_numpy(image).permute(0, 4, 1, 2, 3).contiguous(memory_format=layout)
+    classes = torch.from_numpy(targets.astype(np.int64))
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        logits = module(tensor)
+        entropy = functional.cross_entropy(logits, classes, ignore_index=255)
+        counts = (classes != 255).float()[:, None]
+        probabilities = functional.softmax(logits, 1) * counts
+        true = functional.one_hot(torch.where(classes == 255, 0, classes), 2).permute(0, 4, 1, 2, 3) * counts
+        axes = (0, 2, 3, 4)
+        both, mass, n_true = (probabilities * true).sum(axes), probabilities.sum(axes), true.sum(axes)
+        dice = ((2 * both + 1) / (mass + n_true + 1))[1:].mean()
+        loss = SHARE * entropy + (1 - SHARE) * (1 - dice)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+CONTESTANTS: dict[str, Callable[[], Step]] = {
+    "ours": ours,
+    "TensorFlow as it comes": tensorflow_as_it_comes,
+    "PyTorch channels last": partial(pytorch, True),
+    "PyTorch contiguous": partial(pytorch, False),
+}
+
+
+def prepare(name: str) -> tuple[Step, str]:
+    """Return the step of a library, and the losses of its first three."""
+    step = CONTESTANTS[name]()
+    return step, json.dumps([step() for _ in range(3)])
+
+
+def compare(rounds: int) -> None:
+    """Print one line a peer."""
+    with contestants(list(CONTESTANTS)) as entered:
+        losses = {contestant.name: json.loads(contestant.note) for contestant in entered}
+        worst = max(abs(np.subtract(found, losses["ours"])).max() for found in losses.values())
+        if not worst <= TOLERANCE:
+            raise SystemExit(f"The losses do not agree: {losses}")
+        print(f"the losses of three steps, {losses['ours']}, differ by at most {worst:.1g}", flush=True)
+        seconds = take_turns(entered, rounds)
+    for name, target in TARGETS.items():
+        print(ratio_line("a training step on 132", seconds["ours"], seconds[name], name, target), flush=True)
+
+
+def measure(shape: tuple[int, int, int], blocks: int, filters: int) -> int:
+    """Return the bytes that three steps take at their worst moment, in this process."""
+    import psutil
+
+    from napari_unet3d.network.devices import select_device
+    from napari_unet3d.network.training import Learner
+
+    choices = {"class_weights": (1.0, 1.0), "cross_entropy_share": SHARE, "clip_norm": 1.0, "averaging": 0.98}
+
+    def learn(spec: NetworkSpec, size: tuple[int, int, int], steps: int) -> None:
+        learner = Learner(spec, None, select_device("cpu"), seed=0, **choices)
+        image, targets = batch(size, spec.blocks)
+        for number in range(steps):
+            learner.step(image, targets, learning_rate=RATE, number=number)
+
+    learn(NetworkSpec(blocks=0, filters=1), (20, 20, 20), 1)
+    before = psutil.Process().memory_info().rss
+    learn(NetworkSpec(blocks=blocks, filters=filters), shape, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak if sys.platform == "darwin" else peak << 10) - before
+
+
+def compare_memory() -> None:
+    """Print one line an input; exit with 1 where the prediction does not hold."""
+    is_wrong = False
+    for shape, blocks, filters in MEASURED:
+        words = [sys.executable, __file__, "--measure", *map(str, (*shape, blocks, filters))]
+        answer = subprocess.run(words, capture_output=True, text=True, check=True, env=clean_environment())
+        measured = int(answer.stdout.split()[-1])
+        predicted = training_bytes(shape, NetworkSpec(blocks=blocks, filters=filters))
+        ratio = predicted / measured
+        is_wrong |= not LOWEST <= ratio <= HIGHEST
+        print(
+            f"{shape}, {blocks} blocks, {filters} filters: predicted {predicted >> 20} MiB, "
+            f"measured {measured >> 20} MiB, {ratio:.2f}",
+            flush=True,
+        )
+    sys.exit(is_wrong)
+
+
+def main() -> None:
+    """Compare, or be one of those compared."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", type=int, nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(partial(prepare, options.worker))
+    elif options.measure:
+        z, y, x, blocks, filters = options.measure
+        print(measure((z, y, x), blocks, filters))
+    elif options.memory:
+        compare_memory()
+    else:
+        compare(options.rounds)
+
+
+if __name__ == "__main__":
+    main()
