@@ -28,7 +28,8 @@ from napari_unet3d.core.geometry import output_shape, training_bytes
 SHAPE = (132, 132, 132)
 SPEC = NetworkSpec(dropout=0.0)
 RATE, SHARE = 1e-3, 0.7
-TOLERANCE = 2e-4
+# Of the first loss, and of those after one and two steps: where a gradient is nearly 0, Adam's step is its sign.
+TOLERANCES = np.array([1e-5, 1e-3, 1e-3])
 TARGETS = {"TensorFlow as it comes": 8.0, "PyTorch channels last": 1.5, "PyTorch contiguous": 1.5}
 # Patch, blocks, filters.
 MEASURED = (
@@ -140,10 +141,10 @@ def compare(rounds: int) -> None:
     """Print one line a peer."""
     with contestants(list(CONTESTANTS)) as entered:
         losses = {contestant.name: json.loads(contestant.note) for contestant in entered}
-        worst = max(abs(np.subtract(found, losses["ours"])).max() for found in losses.values())
-        if not worst <= TOLERANCE:
+        worst = np.max([abs(np.subtract(found, losses["ours"])) for found in losses.values()], axis=0)
+        if not (worst <= TOLERANCES).all():
             raise SystemExit(f"The losses do not agree: {losses}")
-        print(f"the losses of three steps, {losses['ours']}, differ by at most {worst:.1g}", flush=True)
+        print(f"the losses of three steps, {losses['ours']}, differ by at most {worst}", flush=True)
         seconds = take_turns(entered, rounds)
     for name, target in TARGETS.items():
         print(ratio_line("a training step on 132", seconds["ours"], seconds[name], name, target), flush=True)

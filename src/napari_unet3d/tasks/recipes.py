@@ -19,7 +19,7 @@ FINE_TUNING_RATE = 5e-4
 # Voxels of the output of a patch along each axis: enough around a voxel, and many steps a minute without a GPU.
 _CUBE_OUTPUT, _SLICE_OUTPUT = 44, 84
 # Voxels that are longer along z than this are anisotropic.
-_ANISOTROPIC = 1.5
+_ANISOTROPIC = 2.0
 # Annotation in fewer planes than this share of its extent is slice by slice.
 _SLICEWISE = 0.5
 
@@ -71,8 +71,8 @@ def recipe(
         # Turned about z, a painted plane stays in the plane; and so does the resolution of thick slices.
         is_anisotropic = voxel_size[0] > _ANISOTROPIC * max(voxel_size[1:])
         preset = "anisotropic stack" if is_anisotropic or is_slicewise else "isotropic light microscopy"
-    # Patches show all classes equally often, although most of what there is is background; this makes up for a part.
-    weights = (2.0, *(1.0,) * (network.classes - 1))
+    # Who paints slices paints around objects and leaves their edges out: there is more background than is painted.
+    weights = (2.0 if is_slicewise else 1.0, *(1.0,) * (network.classes - 1))
     patch = _patch(network, is_slicewise)
     return {"augment": PRESETS[preset], "patch": patch, "class_weights": weights, "learning_rate": 4e-3}
 
