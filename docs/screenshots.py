@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QApplication
 from napari_unet3d.widgets.demo_viewer import open_demo
 from napari_unet3d.widgets.workbench import Workbench
 
-PAINTED = (30, 60, 90)
+PAINTED, LOOKED_AT = (30, 60, 90), 70
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1280, 800)
 # Little enough for a dozen tiles, so that a picture can be taken while they come.
@@ -100,12 +100,14 @@ def take_training(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     save(viewer, folder / "train-ready.png")
     panel.start.native.click()
     run = session.training
-    wait(lambda: run.step >= 130 and run.previewed is not None, seconds=600)
-    annotation.visible = False
+    wait(lambda: run.step >= 100, seconds=600)
+    viewer.dims.set_point(0, annotation.data_to_world((LOOKED_AT, 0, 0))[0])
+    last = run.previewed
+    wait(lambda: run.previewed not in (None, last) and run.previewed.z[0] <= LOOKED_AT < run.previewed.z[1], seconds=60)
+    wait(lambda: run.step >= 130, seconds=600)
     save(viewer, folder / "train-running.png")
     panel.stop.native.click()
     wait(lambda: not run.is_active, seconds=60)
-    annotation.visible = True
     panel.correct.native.click()
     wait(seconds=1)
     save(viewer, folder / "train-correct.png")

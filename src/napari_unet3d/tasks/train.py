@@ -427,7 +427,7 @@ def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
     Examples
     --------
     >>> smaller_patch((132, 132, 132), 2), smaller_patch((92, 92, 92), 2)
-    ((108, 108, 108), None)
+    ((100, 100, 108), None)
     """
     step, least = alignment(blocks), smallest_size(blocks)
     shape, wanted = list(patch), np.prod(patch, dtype=float) / 2

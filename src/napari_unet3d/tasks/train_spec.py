@@ -102,7 +102,7 @@ class TrainSpec(Spec):
         --------
         >>> spec = TrainSpec(patch=(92, 92, 92), steps=100, learning_rate=1.0, warm_up=0.1)
         >>> [round(spec.rate(step), 3) for step in (0, 9, 54, 99)]
-        [0.1, 1.0, 0.504, 0.0]
+        [0.1, 1.0, 0.517, 0.0]
         """
         rising = round(self.warm_up * self.steps)
         if step < rising:

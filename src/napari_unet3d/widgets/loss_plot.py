@@ -15,7 +15,7 @@ from napari_unet3d.widgets.colours import class_colour
 if TYPE_CHECKING:
     from napari_unet3d.widgets.training import Curves
 
-_HEIGHT = 130
+_HEIGHT = 105
 _SMOOTHED = 25
 TRAINING_COLOUR, HELD_OUT_COLOUR = "#56b4e9", "#cc79a7"
 # Readable on the dark and on the light theme, like the quiet texts of the panels.

@@ -408,7 +408,7 @@ class TrainPanel(Container):
 
             self.plot = LossPlot()
             layout = self.native.layout()
-            layout.insertWidget(layout.indexOf(self._after.native), self.plot)
+            layout.insertWidget(layout.indexOf(self._after.native) + 1, self.plot)
         self.plot.show_curves(run.curves)
 
     def _on_note(self, sentence: str) -> None:

@@ -326,7 +326,9 @@ class Training:
             return None
         voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position, chosen))
         is_inside = all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True))
-        if self.viewer.mouse_over_canvas and is_inside:
+        # Before the mouse has moved, the cursor is said to be at 0.
+        has_moved = any(self.viewer.cursor.position[axis] for axis in self.viewer.dims.displayed)
+        if self.viewer.mouse_over_canvas and has_moved and is_inside:
             return list(voxel)
         point = list(_spatial(self.viewer.dims.point, chosen))
         shown = self.viewer.dims.displayed
