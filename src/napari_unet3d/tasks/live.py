@@ -20,7 +20,7 @@ from napari_unet3d.core.tiling import Readable, read_reflected
 _SECONDS_BETWEEN = 4.0
 # Of the time of training, a preview takes at most this share.
 _SHARE = 0.1
-_WIDTH = 84
+_WIDTH = 148
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,8 @@ class Watcher:
         self._due = 0.0
         # Around one slice: as thin as the network allows, and wide enough to judge it by.
         thin = input_size_for(alignment(spec.blocks), blocks=spec.blocks)
-        wide = input_size_for(_WIDTH, blocks=spec.blocks)
-        self._shape = (thin, wide, wide)
+        _, *across = (input_size_for(min(n, _WIDTH), blocks=spec.blocks) for n in image.shape[:3])
+        self._shape = (thin, across[0], across[1])
 
     def look(self, probabilities: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> Box | None:
         """Segment what is looked at if it is time, and return where that is."""

@@ -261,8 +261,9 @@ class TrainPanel(Container):
         self.start.enabled = not active and self.spec is not None and not self._session.problem
         self.stop.enabled = run is not None and active and run.state != "stopping"
         self.train_on.visible = has_model and not active
-        panel.highlight(self.start, not has_model or self.start.text == "Continue")
-        panel.highlight(self.segment, has_model and not active)
+        is_start_next = not has_model or self.start.text == "Continue"
+        panel.highlight(self.start, is_start_next)
+        panel.highlight(self.segment, not is_start_next and not active)
         self.progress.visible = active
         if run is not None:
             self.progress.max = run.spec.steps
