@@ -124,6 +124,17 @@ def test_stop_keeps_the_model_of_that_step(tmp_path):
         assert [row["step"] for row in folder.history()] == ["1", "2"]
 
 
+def test_a_checkpoint_is_kept_every_minute_however_seldom_is_scored(tmp_path, monkeypatch):
+    from napari_unet3d.tasks import train as module
+
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    _, events = run_to_end(in_folder(tmp_path / "often", with_changes(validate_every=8)))
+    assert [event.step for event in events if isinstance(event, Checkpointed)] == [*range(1, 9), 8]
+    monkeypatch.undo()
+    run_to_end(in_folder(tmp_path / "seldom", with_changes(validate_every=8)))
+    assert contents(tmp_path / "often") == contents(tmp_path / "seldom")
+
+
 def test_threads_do_not_change_the_result():
     one, two = (run_to_end(train(SPEC, [PAIR], threads=n))[0] for n in (1, 2))
     assert all((array == two.last.weights[name]).all() for name, array in one.last.weights.items())

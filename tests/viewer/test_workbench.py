@@ -23,10 +23,12 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
+from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.engine.local import LocalEngine
 from napari_unet3d.network.store import save_model
 from napari_unet3d.sample_data import synthetic_neurons
+from napari_unet3d.tasks.run_folder import RunFolder
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.widgets.session import list_models
 from napari_unet3d.widgets.view import refresh_boxes
@@ -348,6 +350,37 @@ def test_paint_train_stop_segment_correct_and_train_on_by_clicks(make_napari_vie
     assert third.start_model == second.best
     assert not {"keras", "tensorflow"} & set(sys.modules)
     assert not [notice for notice in notification_manager.records if notice.severity.value == "error"]
+
+
+def test_a_window_that_is_closed_while_it_trains_keeps_the_last_step(make_napari_viewer, qtbot, tmp_path):
+    viewer = make_napari_viewer(show=True)
+    image, painted = balls()
+    viewer.add_image(image, name="balls")
+    viewer.add_labels(painted, name="painted")
+    workbench = opened(viewer)
+    session, panel = workbench.session, workbench.train
+    session.preferences = replace(session.preferences, models_folder=tmp_path / "models")
+    workbench.data.meanings.value = Meanings.painted(("background", "ball"))
+    workbench.show_tab("Train")
+    panel.form.blocks.value, panel.form.filters.value = 0, 4
+    panel.form.steps.value, panel.form.every.value = 5000, 5000
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 5000, timeout=LONG_MS)
+    click(qtbot, panel.start)
+    run = session.training
+    qtbot.waitUntil(lambda: run.step >= 4, timeout=LONG_MS)
+    pid = session.engine.pid
+    with qtbot.captureExceptions() as exceptions:
+        begun = time.monotonic()
+        viewer.close()
+        QApplication.processEvents()
+        # Two seconds are promised; a busy machine gets five.
+        assert time.monotonic() - begun < 5
+        # After it has kept what was learnt.
+        qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=30_000)
+    assert not exceptions
+    with RunFolder(run.folder) as folder:
+        _, position = folder.load_checkpoint()
+    assert position.step >= 4
 
 
 def _in(z, value, painted):

@@ -76,6 +76,7 @@ class LocalEngine:
         self._wake = threading.Condition(self._lock)
         self._messages: SimpleQueue[TaskEvent | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._leaving: threading.Thread | None = None
 
     @property
     def state(self) -> EngineState:
@@ -136,6 +137,24 @@ class LocalEngine:
             if self.running is None:
                 self._forget_service()
 
+    def end_softly(self, seconds: float) -> None:
+        """End the worker when the run under way has stopped and kept what it has, or after so long. Returns at once.
+
+        Python does not exit before that.
+        """
+        run = self.running
+        if run is None:
+            self.end()
+            return
+        run.cancel()
+
+        def leave() -> None:
+            run.has_ended.wait(seconds)
+            self.end()
+
+        self._leaving = threading.Thread(target=leave, name="unet3d-leave")
+        self._leaving.start()
+
     def stop_now(self, run: Run) -> None:
         """Stop a run at once: withdraw it if it waits, end the worker if it is carried out. Others go on after it."""
         with self._lock:
@@ -156,6 +175,8 @@ class LocalEngine:
 
     def _end_with_program(self) -> None:
         threading.main_thread().join()
+        if self._leaving is not None:
+            self._leaving.join()
         self.end()
 
     def _loop(self) -> None:

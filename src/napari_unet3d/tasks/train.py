@@ -49,6 +49,7 @@ MAX_SMALLER_PATCHES = 3
 _FINGERPRINT_VOXELS = 1 << 20
 _PATCHES_AHEAD = 4
 _STEPS_OF_SPEED = 20
+_SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,14 +276,14 @@ class _Run:
         seed = spec.seed + self.position.step * spec.batch
         begun, before = time.perf_counter(), self.position.seconds
         recent = [begun]
-        saved = self.position.step
+        saved, kept_at = self.position.step, begun
         try:
             with PatchSampler(source, seed=seed, threads=self.threads, ahead=_PATCHES_AHEAD * spec.batch) as patches:
                 while True:
                     if self._is_due():
                         yield from self._validate(learner)
                         yield from self._keep(learner)
-                        saved = self.position.step
+                        saved, kept_at = self.position.step, time.perf_counter()
                     if self.position.step >= spec.steps:
                         return
                     if spec.patience is not None and self.position.unimproved >= spec.patience:
@@ -324,6 +325,10 @@ class _Run:
                     )
                     if self.watcher is not None and (box := self.watcher.look(learner.probabilities)) is not None:
                         yield Previewed(number + 1, box)
+                    if time.perf_counter() - kept_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                        # A crash costs a minute at most, however seldom is scored.
+                        yield from self._keep(learner)
+                        saved, kept_at = self.position.step, time.perf_counter()
         except GeneratorExit:
             # Stopped: what was learnt since the last checkpoint is kept too.
             if self.position.step > saved:

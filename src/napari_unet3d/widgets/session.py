@@ -270,6 +270,9 @@ def model_name(path: Path) -> str:
     return f"{path.parent.name}, {name}" if (path.parent / RUN_FILE).is_file() else name
 
 
+# How long a worker may take to keep what was learnt, after the window has closed.
+_SECONDS_TO_KEEP = 20.0
+
 _engine: LocalEngine | None = None
 _previewer: LocalEngine | None = None
 _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
@@ -308,12 +311,15 @@ def session_of(viewer: Any) -> Session:
 def end_session(viewer: Any) -> None:
     """End the session of a window that was closed; with the last one the worker ends."""
     session = _sessions.pop(unwrapped(viewer), None)
+    is_training = session is not None and session.training is not None and session.training.is_active
     if session is not None:
         session.close()
     if not _sessions:
-        for engine in (_engine, _previewer):
-            if engine is not None:
-                engine.end()
+        if _previewer is not None:
+            _previewer.end()
+        if _engine is not None:
+            # Training keeps its last step before the worker goes; the window is closed already.
+            _engine.end_softly(_SECONDS_TO_KEEP) if is_training else _engine.end()
 
 
 __all__ = [

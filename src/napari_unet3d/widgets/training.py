@@ -288,7 +288,7 @@ class Training:
             self.changed.emit()
 
     def close(self) -> None:
-        """End with the window: it stops, and its folder keeps everything."""
+        """End with the window: it stops after the present step, and its folder keeps everything."""
         self._timer.stop()
         if self._run is not None:
             self._run.cancel()
