@@ -109,6 +109,7 @@ def write_bytes(target: Path, content: bytes, *, overwrite: bool = False) -> Non
         If the target exists and may not be replaced, or cannot be written.
     """
     with writing(target, len(content)):
+        tidy(target)
         partial = claim_partial(target)
         try:
             with open(partial, "wb") as file:

@@ -204,6 +204,9 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path):
             break
     run_to_end(events)
     assert load_model(tmp_path / "run" / LAST).card.training["steps"] == 8
+    assert (tmp_path / "run" / BEST).is_dir()
+    with RunFolder(tmp_path / "run") as folder:
+        assert folder.record().spec == SPEC
 
 
 def test_memory_that_runs_out_makes_the_patches_smaller_three_times(monkeypatch):

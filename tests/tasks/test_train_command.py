@@ -14,8 +14,9 @@ import tifffile
 from napari_unet3d.cli import main
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.network.store import load_model
+from napari_unet3d.tasks.events import StepDone
 from napari_unet3d.tasks.run_folder import BEST, CHECKPOINT_FILE, LAST, RunFolder
-from tests.tasks.test_train import IMAGE, LABELS, contents, weights_of
+from tests.tasks.test_train import IMAGE, LABELS, contents, in_folder, weights_of, with_changes
 
 CLASSES = "0=ignore,1=background,2=ball"
 SMALL = ["--blocks", "0", "--filters", "2", "--patch", "24", "--steps", "6", "--validate-every", "2", "--device", "cpu"]
@@ -147,3 +148,29 @@ def test_killed_in_the_midst_of_saves_it_goes_on_to_the_same_bytes(tmp_path, fil
     for name in (BEST, LAST):
         assert weights_of(whole / name) == weights_of(broken / name)
     assert not [path for path in broken.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_waits_for_the_step_and_everything_is_kept(tmp_path, capsys, name):
+    from napari_unet3d.cli.training import follow_training
+
+    before = signal.getsignal(getattr(signal, name))
+
+    def signalled():
+        events = in_folder(tmp_path / "run", with_changes(steps=50, validate_every=50))
+        try:
+            for event in events:
+                if isinstance(event, StepDone) and event.step == 3:
+                    os.kill(os.getpid(), getattr(signal, name))
+                yield event
+        finally:
+            events.close()
+
+    with pytest.raises(SystemExit) as end:
+        follow_training(signalled(), tmp_path / "run")
+    assert end.value.code == 130
+    assert "Stopped after 3 steps; all is kept" in capsys.readouterr().err
+    with RunFolder(tmp_path / "run") as folder:
+        assert folder.load_checkpoint()[1].step == 3
+    assert signal.getsignal(getattr(signal, name)) == before

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,9 +151,14 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
     scores: list[Validated] = []
     last: StepDone | None = None
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with (
+            _asked_to_stop() as stop,
+            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
             part = bar.add_task("preparing", total=None, text="")
             while True:
+                if stop.is_set():
+                    raise KeyboardInterrupt
                 match event := next(events):
                     case Note():
                         bar.console.print(f"note: {event.text}", highlight=False)
@@ -165,14 +173,37 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
                     case Validated():
                         scores.append(event)
                         bar.console.print(score_text(event, losses), highlight=False)
-    except StopIteration as stop:
-        result: TrainResult = stop.value
+    except StopIteration as end:
+        result: TrainResult = end.value
     except KeyboardInterrupt:
         events.close()
         say(f"Stopped after {0 if last is None else last.step:,} steps; all is kept in {shown(output)}.", to_error=True)
         say("The same command with --resume goes on.", to_error=True)
         sys.exit(EXIT_STOPPED)
     say(final_text(result, scores, losses, last, output))
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Let Ctrl-C, and what a job scheduler sends, wait for the end of a step; a second one does not wait.
+
+    In the midst of a step the state would be ahead of the number of the step, and could not be kept.
+    """
+    stop = threading.Event()
+
+    def asked(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {name: signal.signal(getattr(signal, name), asked) for name in names} if is_main else {}
+    try:
+        yield stop
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def step_text(event: StepDone, losses: Sequence[float]) -> str:

@@ -43,6 +43,19 @@ def halo(blocks: int) -> int:
     return 6 * alignment(blocks) - 4
 
 
+def reach(blocks: int) -> int:
+    """Return how many voxels away, along an axis, a voxel of the input may still change an output voxel.
+
+    More than the halo: where an output voxel lies among those that a pooling takes together decides what it sees.
+
+    Examples
+    --------
+    >>> [reach(blocks) for blocks in (0, 1, 2)]
+    [9, 23, 51]
+    """
+    return halo(blocks) + alignment(blocks) - 1
+
+
 def output_size(size: int, *, blocks: int = 2, axis: str | None = None) -> int:
     """Return the output size for an input `size`, in voxels along one axis.
 

@@ -1,8 +1,9 @@
 """Which annotation is held out, so that a score says something about what the network has not seen.
 
 What is held out is a range of planes across one axis, whole slices where only slices are painted, or a whole volume
-where there are several. Between it and what is trained on lies a gap of the network's halo, so that no held-out voxel
-was part of the input around a voxel that was learnt. Where that leaves too little, nothing is held out, and it is said.
+where there are several. Between it and what is trained on lies a gap as wide as the network sees (`geometry.reach`), so
+that, but for what augmentation moves, no held-out voxel was part of the input around a voxel that was learnt. Where
+that leaves too little, nothing is held out, and it is said.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def hold_boxes_out(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]],
     boxes
         (number of the volume, box).
     gap
-        Voxels around a box that are not learnt from; the halo of the network.
+        Voxels around a box that are not learnt from: as far as the network sees.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
     volumes
         All annotation.
     gap
-        The halo of the network in voxels.
+        How far the network sees, in voxels.
     """
     if not volumes:
         raise SpecError("There is no annotation to split.")

@@ -171,8 +171,16 @@ class RunFolder:
         if not file.is_file():
             writer.writeheader()
         writer.writerows(rows)
-        with atomic.writing(file, len(text.getvalue())), open(file, "a", encoding="utf-8", newline="") as opened:
-            opened.write(text.getvalue())
+        content = text.getvalue().encode()
+        with atomic.writing(file, len(content)), open(file, "ab") as opened:
+            before = opened.tell()
+            try:
+                opened.write(content)
+                opened.flush()
+            except OSError:
+                # Half a row would spoil the next one.
+                opened.truncate(before)
+                raise
 
     def history(self, until: int | None = None) -> list[dict[str, str]]:
         """Return the rows of the history, up to a step; what a killed process left half-written is dropped."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.augment import PatchFrame
-from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
+from napari_unet3d.core.geometry import Shape, alignment, halo, reach, smallest_size, training_bytes
 from napari_unet3d.core.normalize import measure, sample_voxels
 from napari_unet3d.core.patches import AnnotatedSource, AnnotatedVolume
 from napari_unet3d.core.sampler import PatchSampler
@@ -167,7 +167,7 @@ def train(
         held_out=tuple(f"{number}: {box}" for number, box in split.boxes),
     )
     found = _begin(folder, record, resume, force)
-    run = _Run(spec, device, learnt, validation, pairs[0], start, folder, threads)
+    run = _Run(spec, device, learnt, validation, pairs[0], start, folder, threads, record)
     if live is not None:
         seen = annotated[live.pair]
         run.watcher = Watcher(live, seen.image, seen.scaling, spec.network)
@@ -190,6 +190,7 @@ class _Run:
         start: Model | None,
         folder: RunFolder | None,
         threads: int,
+        record: RunRecord,
     ) -> None:
         self.spec, self.device, self.validation = spec, device, validation
         self.volumes, self.first, self.folder, self.threads = volumes, first, folder, threads
@@ -198,6 +199,8 @@ class _Run:
         self.scores: Scores | None = None
         self.best: Model | None = None
         self.restored: Any = None
+        self.record = record
+        self.is_best_kept = True
         self.watcher: Watcher | None = None
         self.rows: list[dict[str, Any]] = []
         self.waited = 0.0
@@ -227,7 +230,8 @@ class _Run:
                     f"{_times(smaller)} voxels."
                 )
         last = self._model(learner)
-        if self.best is None and self.folder is not None and self.position.best_score is not None:
+        is_kept = self.folder is not None and (self.folder.path / BEST).is_dir()
+        if self.best is None and self.folder is not None and is_kept:
             from napari_unet3d.network.store import load_model
 
             self.best = load_model(self.folder.path / BEST)
@@ -362,10 +366,13 @@ class _Run:
         dice = tuple(part.dice for part in self.scores.overlaps)
         iou = tuple(part.iou for part in self.scores.overlaps)
         score, step = self.scores.mean_dice, self.position.step
+        if score is None:
+            # No object is held out, so nothing but the loss tells models apart.
+            score = -self.scores.loss
         is_best = self.position.best_score is None or score > self.position.best_score
         if is_best:
             self._moved(best_score=score, best_step=step, unimproved=0)
-            self.best = self._model(learner)
+            self.best, self.is_best_kept = self._model(learner), False
         else:
             self._moved(unimproved=self.position.unimproved + 1)
         row: dict[str, Any] = {
@@ -387,10 +394,15 @@ class _Run:
 
         try:
             self.folder.make()
+            if not self.folder.has_run:
+                # Somebody has removed the folder.
+                self.folder.begin(self.record)
+                self.is_best_kept = self.best is None
             self.folder.append(self.rows, self.extra)
             self.rows = []
-            if self.best is not None and self.position.best_step == self.position.step:
+            if self.best is not None and not self.is_best_kept:
                 save_model(self.best, self.folder.path / BEST, overwrite=True)
+                self.is_best_kept = True
             save_model(self._model(learner), self.folder.path / LAST, overwrite=True)
             self.folder.save_checkpoint(learner.state(), self.position)
         except OutputError as error:
@@ -473,7 +485,7 @@ def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
 
 
 def _split(spec: TrainSpec, volumes: Sequence[Targets]) -> Split:
-    gap = halo(spec.network.blocks)
+    gap = reach(spec.network.blocks)
     if spec.validation == "none":
         return hold_nothing_out(volumes, "Nothing is held out, as was asked for; how good the model is is not known.")
     if spec.validation == "auto":

@@ -66,7 +66,7 @@ class TrainSpec(Spec):
     patch: Shape
     batch: PositiveInt = 1
     steps: PositiveInt = 1000
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
     augment: AugmentSpec = AugmentSpec()
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -39,10 +39,10 @@ class Scores:
     voxels: tuple[int, ...]
 
     @property
-    def mean_dice(self) -> float:
-        """Return the mean of the Dice of all classes that are there but the first."""
+    def mean_dice(self) -> float | None:
+        """Return the mean of the Dice of all classes that are there but the first; None where none is."""
         found = [part.dice for part, n in zip(self.overlaps, self.voxels, strict=True) if n]
-        return float(np.mean(found)) if found else 0.0
+        return float(np.mean(found)) if found else None
 
 
 class ValidationSet:

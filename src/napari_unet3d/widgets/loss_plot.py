@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,10 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet3d.atomic import write_text
+from napari_unet3d.errors import OutputError
 from napari_unet3d.widgets.colours import class_colour
+from napari_unet3d.widgets.notices import notify_error
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets.training import Curves
@@ -114,8 +118,10 @@ class LossPlot(QWidget):
         """Write the curves as CSV."""
         if self._curves is None:
             return
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            file.write(self._curves.as_csv())
+        try:
+            write_text(Path(path), self._curves.as_csv(), overwrite=True)
+        except OutputError as error:
+            notify_error(error)
 
     def _plot(self, row: int, title: str) -> Any:
         plot = self._canvas.addPlot(row=row, col=0)

@@ -15,9 +15,9 @@ from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.geometry import training_bytes
 from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.core.validation import HELD_OUT
-from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.errors import SpecError, TrainingError, Unet3dError
 from napari_unet3d.tasks.recipes import FINE_TUNING_RATE
-from napari_unet3d.tasks.train_spec import TrainSpec
+from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.layers import ILLUSTRATION, layer_volume, unwrapped
 from napari_unet3d.widgets.notices import notify, notify_error
@@ -239,7 +239,9 @@ class TrainPanel(Container):
 
     def _on_add(self) -> None:
         try:
-            self._session.training_pairs.append(self._chosen())
+            pair = self._chosen()
+            if all(old.labels is not pair.labels for old in self._session.training_pairs):
+                self._session.training_pairs.append(pair)
         except Unet3dError as error:
             notify_error(error)
         self._later()
@@ -279,7 +281,15 @@ class TrainPanel(Container):
 
     def _is_same(self, run: Training | None) -> bool:
         """Return whether Start would go on with a stopped run: nothing was changed since."""
-        return run is not None and self.spec is not None and run.spec == self.spec
+        if run is None or self.spec is None or run.spec != self.spec or isinstance(run.error, TrainingError):
+            return False
+        try:
+            ours = [(pair.image.layer, pair.labels, pair.meanings) for pair in self.pairs()]
+        except Unet3dError:
+            return False
+        theirs = [(pair.image.layer, pair.labels, pair.meanings) for pair in run.pairs]
+        start = self._session.model if self._takes_model() else None
+        return ours == theirs and start == run.start_model
 
     def _on_start(self) -> None:
         run = self._session.training
@@ -317,9 +327,11 @@ class TrainPanel(Container):
         if run is None or run.best is None:
             return
         rate = min(run.spec.learning_rate, FINE_TUNING_RATE)
-        self.begin(
-            run.best, spec=TrainSpec(**{**_fields(run.spec), "learning_rate": rate, "steps": self.form.steps.value})
-        )
+        changes: dict[str, Any] = {"learning_rate": rate, "steps": self.form.steps.value}
+        if run.held_out:
+            # What this model was scored on stays held out: everything else it may have learnt.
+            changes["validation"] = tuple(HeldOutBox(pair=part.pair, box=part.box) for part in run.held_out)
+        self.begin(run.best, spec=TrainSpec(**{**_fields(run.spec), **changes}))
 
     def _on_stop(self) -> None:
         if self._session.training is not None:
@@ -348,6 +360,9 @@ class TrainPanel(Container):
         pair = next((pair for pair in run.pairs if pair.labels is labels), None)
         if pair is not run.pairs[0]:
             notify("Choose the labels of the first pair in Data: the preview is of its image.")
+            return
+        if pair.meanings.of(0) is not None:
+            notify("In these labels 0 is a class and not unlabelled, so there is nothing to fill in.")
             return
         value_of = {
             index: value for value, index in sorted(pair.meanings.classes.items(), reverse=True) if index is not None
