@@ -181,6 +181,13 @@ def test_what_is_missing_is_said_and_start_waits(panel, session, viewer, qtbot, 
     assert not panel.start.enabled
 
 
+def test_a_stroke_is_learnt_from_without_asking(panel, session, qtbot):
+    before = panel._pairs_text.value
+    where = np.full(20, 40), np.arange(20), np.arange(20)
+    session.labels.data_setitem(where, 1)
+    qtbot.waitUntil(lambda: panel._pairs_text.value != before)
+
+
 def test_held_out_annotation_is_outlined_where_it_lies(panel, session, viewer, ended):
     panel.start.native.click()
     run = ended()
@@ -191,6 +198,8 @@ def test_held_out_annotation_is_outlined_where_it_lies(panel, session, viewer, e
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), expected)
     assert layer.data.shape == part.box.shape
     assert is_illustration(layer)
+    panel.held_out.native.click()
+    assert [layer.name for layer in viewer.layers].count("cells, held out") == 1
 
 
 def test_a_run_goes_on_while_the_panel_is_closed(panel, session, qtbot, ended):

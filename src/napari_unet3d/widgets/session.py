@@ -224,6 +224,8 @@ class Session(DeviceWatch):
 
     def begin_training(self, run: Training) -> None:
         """Make a training run that of this window, and start it."""
+        if self.training is not None:
+            self.training.hide_live()
         self.training = run
         self.training_changed.emit()
         run.begin()

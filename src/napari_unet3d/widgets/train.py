@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets.loss_plot import LossPlot
 
 _LOOK_MS = 400
+# In the metadata of the outlines of what is held out.
+_OUTLINE = "held out"
 
 
 class TrainPanel(Container):
@@ -62,6 +64,7 @@ class TrainPanel(Container):
         self._followed: Training | None = None
         self._notified: Training | None = None
         self._drawn = -1
+        self._watched: Any = None
         self._build()
         super().__init__(
             widgets=[self._pairs_row, self._pairs_text, self.form.main, self._below], layout="vertical", labels=True
@@ -138,9 +141,17 @@ class TrainPanel(Container):
             session.devices_changed,
         ):
             panel.listen(self, signal, self._changed)
+        panel.listen(self, session.labels_changed, self._watch_strokes)
         panel.listen(self, session.training_changed, self._follow)
+        self._watch_strokes()
         self._follow()
         self._later()
+
+    def _watch_strokes(self) -> None:
+        labels = self._session.labels
+        if labels is not None and labels is not self._watched:
+            self._watched = labels
+            panel.listen(self, labels.events.labels_update, self._changed)
 
     def pairs(self) -> list[Pair]:
         """Return what is learnt from: the list, or what is chosen in Data.
@@ -392,16 +403,17 @@ class TrainPanel(Container):
         run = self._session.training
         if run is None:
             return
+        layers = self._session.viewer.layers
+        for old in [layer for layer in layers if layer.metadata.get(_OUTLINE)]:
+            layers.remove(old)
         for part in run.held_out:
             chosen = run.pairs[part.pair].image
             name = f"{chosen.volume.name}, held out"
-            if name in self._session.viewer.layers:
-                continue
             data = np.broadcast_to(np.uint8(0), part.box.shape)
             keywords = chosen.space.moved([start for start, _ in part.box]).keywords
             viewer = self._session.viewer
             active = viewer.layers.selection.active
-            layer = unwrapped(viewer.add_labels(data, name=name, metadata=ILLUSTRATION, **keywords))
+            layer = unwrapped(viewer.add_labels(data, name=name, metadata=ILLUSTRATION | {_OUTLINE: True}, **keywords))
             layer.bounding_box.line_color = OUT_COLOUR
             layer.bounding_box.line_thickness = 2
             layer.bounding_box.points = False

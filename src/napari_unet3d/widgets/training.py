@@ -229,7 +229,11 @@ class Training:
         self.held_out: list[HeldOut] = []
         self.layer: Labels | None = None
         self._focus = np.zeros((1, 1, 4), np.int32)
-        self._live = np.zeros(self.pairs[0].image.shape, np.uint8)
+        try:
+            self._live: Any = np.zeros(self.pairs[0].image.shape, np.uint8)
+        except MemoryError:
+            # Too large to show a preview of.
+            self._live = None
         self._run: Run | None = None
         self._timer = QTimer()
         self._timer.setInterval(_POLL_MS)
@@ -266,7 +270,8 @@ class Training:
                 arrays[image_of(number)] = pair.image.volume.data
             if place.labels is None:
                 arrays[labels_of(number)] = layer_volume(pair.labels).volume.data
-        arrays |= {FOCUS: self._focus, LIVE: self._live}
+        if self._live is not None:
+            arrays |= {FOCUS: self._focus, LIVE: self._live}
         job = TrainJob(
             spec=self.spec,
             pairs=self._places,
@@ -293,6 +298,11 @@ class Training:
         if self._run is not None:
             self._run.cancel()
         self._run = None
+
+    def hide_live(self) -> None:
+        """Take the live preview away, as another run begins."""
+        if self.layer is not None and self.layer in self.viewer.layers:
+            self.viewer.layers.remove(self.layer)
 
     def look_at(self, voxel: Sequence[float] | None) -> None:
         """Say which voxel of the first image is looked at, or that nothing shall be segmented meanwhile."""
