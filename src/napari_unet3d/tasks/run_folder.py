@@ -12,7 +12,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -240,13 +240,3 @@ def _is_running(pid: int, begun: float) -> bool:
         return bool(abs(psutil.Process(pid).create_time() - begun) < 2)
     except psutil.Error:
         return False
-
-
-@contextlib.contextmanager
-def opened(path: str | os.PathLike[str] | None) -> Iterator[RunFolder | None]:
-    """Open a run folder; None for a run that is kept in memory only."""
-    if path is None:
-        yield None
-        return
-    with RunFolder(path) as folder:
-        yield folder

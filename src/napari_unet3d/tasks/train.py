@@ -39,6 +39,7 @@ from napari_unet3d.tasks.live import LivePreview, Watcher
 from napari_unet3d.tasks.run_folder import BEST, LAST, Position, RunFolder, RunRecord
 from napari_unet3d.tasks.train_spec import TrainSpec, differences
 from napari_unet3d.tasks.validate import Scores, ValidationSet
+from napari_unet3d.volumes.volume import times
 
 if TYPE_CHECKING:
     from napari_unet3d.network.devices import Device
@@ -221,13 +222,13 @@ class _Run:
                 smaller = smaller_patch(self.position.patch, self.spec.network.blocks)
                 if attempt == MAX_SMALLER_PATCHES or smaller is None:
                     raise OutOfMemoryError(
-                        f"{self.device.label} has no memory left for a patch of {_times(self.position.patch)} voxels. "
+                        f"{self.device.label} has no memory left for a patch of {times(self.position.patch)} voxels. "
                         "Fewer filters or blocks take less, and so does another program that is closed."
                     ) from error
                 self.position = self.position.model_copy(update={"patch": smaller})
                 yield Note(
                     f"{self.device.label} ran out of memory. Training goes on with smaller patches of "
-                    f"{_times(smaller)} voxels."
+                    f"{times(smaller)} voxels."
                 )
         last = self._model(learner)
         is_kept = self.folder is not None and (self.folder.path / BEST).is_dir()
@@ -248,8 +249,8 @@ class _Run:
         if patch != self.position.patch:
             needed = self._bytes(self.position.patch)
             yield Note(
-                f"A patch of {_times(self.position.patch)} voxels takes {needed / 2**30:.1f} GiB and "
-                f"{free / 2**30:.1f} GiB may be used; smaller patches of {_times(patch)} voxels are taken."
+                f"A patch of {times(self.position.patch)} voxels takes {needed / 2**30:.1f} GiB and "
+                f"{free / 2**30:.1f} GiB may be used; smaller patches of {times(patch)} voxels are taken."
             )
             self.position = self.position.model_copy(update={"patch": patch})
 
@@ -426,7 +427,7 @@ class _Run:
             unit=self.first.unit,
             training={
                 "steps": self.position.step,
-                "patch": _times(self.position.patch),
+                "patch": times(self.position.patch),
                 "batch": spec.batch,
                 "learning rate": spec.learning_rate,
                 "seed": spec.seed,
@@ -566,7 +567,3 @@ def _transferred(start: Model, spec: TrainSpec) -> dict[str, Any]:
         if name in old_names:
             fresh[..., index], fresh_bias[index] = kernel[..., old_names.index(name)], bias[old_names.index(name)]
     return {**weights, "output_logits/kernel": fresh, "output_logits/bias": fresh_bias}
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -334,13 +334,13 @@ class Training:
         chosen = self.pairs[0].image
         if chosen.layer not in self.viewer.layers:
             return None
-        voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position, chosen))
+        voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position))
         is_inside = all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True))
         # Before the mouse has moved, the cursor is said to be at 0.
         has_moved = any(self.viewer.cursor.position[axis] for axis in self.viewer.dims.displayed)
         if self.viewer.mouse_over_canvas and has_moved and is_inside:
             return list(voxel)
-        point = list(_spatial(self.viewer.dims.point, chosen))
+        point = list(_spatial(self.viewer.dims.point))
         shown = self.viewer.dims.displayed
         centre = self.viewer.scene.camera.center
         for axis, at in zip(shown, centre[-len(shown) :], strict=True):
@@ -410,6 +410,6 @@ class Training:
         self.changed.emit()
 
 
-def _spatial(point: Sequence[float], chosen: LayerVolume) -> Sequence[float]:
+def _spatial(point: Sequence[float]) -> Sequence[float]:
     """Return the last three of the coordinates of a point of the window."""
     return list(point)[-3:]
