@@ -15,16 +15,19 @@ def random_model(
     filters: int = 2,
     classes: int = 2,
     channels: int = 1,
+    batch_normalization: bool = False,
     normalization: Normalization | None = None,
     seed: int = 0,
 ) -> Model:
     """Return a model whose logits differ from voxel to voxel and change sign."""
-    spec = NetworkSpec(blocks=blocks, filters=filters, classes=classes, channels=channels)
+    spec = NetworkSpec(
+        blocks=blocks, filters=filters, classes=classes, channels=channels, batch_normalization=batch_normalization
+    )
     rng = np.random.default_rng(seed)
     weights = {
         name: rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape).astype(np.float32)
         if name.endswith("kernel")
-        else rng.normal(0, 0.1, shape).astype(np.float32)
+        else rng.normal(1.0 if name.endswith(("gamma", "variance")) else 0.0, 0.1, shape).astype(np.float32)
         for name, shape in spec.weight_shapes.items()
     }
     names = ("background", *(f"class {i}" for i in range(1, classes)))

@@ -283,6 +283,30 @@ def test_a_message_that_nobody_understands_ends_the_run_and_the_next_one_works(
     engine.end()
 
 
+@pytest.mark.parametrize("how", ["the block is gone", "it cannot be taken"])
+def test_a_box_that_never_arrives_ends_the_run_and_the_next_one_works(how, model_folder, volume, tmp_path, monkeypatch):
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    lend = engine.blocks.lend
+
+    def broken(number, *arguments, **keywords):
+        block = lend(number, *arguments, **keywords)
+        if how == "the block is gone":
+            # The worker cannot even decode the message that names it.
+            engine.blocks.free(number)
+        return block if how == "the block is gone" else "no block"
+
+    spec = SPECS["labels"]
+    job = SegmentJob(model=model_folder, spec=spec)
+    monkeypatch.setattr(engine.blocks, "lend", broken)
+    with pytest.raises(EngineError) as caught:
+        engine.submit(job, arrays_for(volume, spec)).wait()
+    assert "Traceback" in caught.value.details
+    assert len(engine.blocks) == 0
+    monkeypatch.undo()
+    assert engine.submit(job, arrays_for(volume, spec)).wait() is not None
+    engine.end()
+
+
 def test_a_worker_that_died_while_idle_is_replaced_without_a_word(tmp_path):
     engine = LocalEngine(log=tmp_path / "worker.log")
     engine.submit(WarmJob()).wait()

@@ -16,6 +16,9 @@ from napari_unet3d.network.training import Learner
 from napari_unet3d.network.unet import build_unet
 
 SPEC = NetworkSpec(blocks=0, filters=2, classes=3, dropout=0.3)
+SPECS = pytest.mark.parametrize(
+    "spec", [SPEC, SPEC.model_copy(update={"batch_normalization": True})], ids=["plain", "normalized"]
+)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, 20, 20, 20, 1)).astype(np.float32)
 TARGETS = RNG.integers(0, 3, (2, 4, 4, 4)).astype(np.uint8)
@@ -29,8 +32,8 @@ CHOICES = {
 }
 
 
-def learner(**choices):
-    return Learner(SPEC, choices.pop("weights", None), select_device("cpu"), **{**CHOICES, **choices})
+def learner(spec=SPEC, **choices):
+    return Learner(spec, choices.pop("weights", None), select_device("cpu"), **{**CHOICES, **choices})
 
 
 def learn(this, steps, first=0, rate=1e-2):
@@ -82,8 +85,9 @@ def test_a_network_without_dropout_learns():
     assert losses[-1] < losses[0]
 
 
-def test_it_learns():
-    losses = [result.loss for result in learn(learner(), 30)]
+@SPECS
+def test_it_learns(spec):
+    losses = [result.loss for result in learn(learner(spec), 30)]
     assert losses[-1] < 0.7 * losses[0]
 
 
@@ -93,12 +97,13 @@ def test_a_seed_gives_one_network_and_another_seed_another():
     assert any((first[name] != other[name]).any() for name in first)
 
 
-def test_it_goes_on_from_its_state_to_the_same_bytes():
-    unbroken, broken = learner(), learner()
+@SPECS
+def test_it_goes_on_from_its_state_to_the_same_bytes(spec):
+    unbroken, broken = learner(spec), learner(spec)
     learn(unbroken, 8)
     learn(broken, 5)
     state = broken.state()
-    other = learner(seed=3)
+    other = learner(spec, seed=3)
     learn(other, 2)
     other.restore(state)
     learn(other, 3, first=5)
@@ -117,10 +122,11 @@ def test_a_state_of_another_network_is_refused():
         this.restore({**state, name: np.zeros((1, 1), np.float32)})
 
 
-def test_weights_are_the_average_and_probabilities_are_of_it():
-    this = learner(averaging=0.9)
+@SPECS
+def test_weights_are_the_average_and_probabilities_are_of_it(spec):
+    this = learner(spec, averaging=0.9)
     learn(this, 12)
-    averaged = Model(ModelCard(network=SPEC, class_names=("a", "b", "c")), this.weights())
+    averaged = Model(ModelCard(network=spec, class_names=("a", "b", "c")), this.weights())
     logits = averaged.logits(IMAGES[0, ..., 0], device="cpu")
     expected = np.exp(log_softmax(logits, axis=-1))
     np.testing.assert_allclose(this.probabilities(IMAGES[0]), expected, atol=1e-5)
@@ -131,8 +137,9 @@ def test_weights_are_the_average_and_probabilities_are_of_it():
     assert all((array == this.state()[name]).all() for name, array in state.items())
 
 
-def test_a_step_that_is_no_number_changes_nothing():
-    this = learner()
+@SPECS
+def test_a_step_that_is_no_number_changes_nothing(spec):
+    this = learner(spec)
     before = this.state()
     result = this.step(np.full_like(IMAGES, np.nan), TARGETS, learning_rate=1e-2, number=0)
     assert not result.is_finite
@@ -163,3 +170,11 @@ def test_a_card_with_tensor_cores_scales_its_losses_and_keeps_that_in_its_state(
     learn(this, 2, first=25)
     learn(other, 2, first=25)
     assert all((array == other.weights()[name]).all() for name, array in this.weights().items())
+    # A run that was begun there goes on without such a card, and the other way round.
+    plain = learner()
+    plain.restore(this.state())
+    for name, array in plain.weights().items():
+        assert array.tobytes() == this.weights()[name].tobytes(), name
+    learn(plain, 1, first=27)
+    this.restore(plain.state())
+    learn(this, 1, first=28)

@@ -9,12 +9,14 @@ import pytest
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import alignment, n_parameters, output_shape, parameter_counts, smallest_size
+from tests.models import random_model
 
 SPECS = [
     NetworkSpec(),
     NetworkSpec(blocks=0, filters=2),
     NetworkSpec(blocks=1, filters=3, classes=4, channels=2),
     NetworkSpec(blocks=3, filters=2, classes=3),
+    NetworkSpec(blocks=1, filters=2, batch_normalization=True),
 ]
 
 
@@ -71,6 +73,7 @@ def test_logits_stay_float32_in_mixed_precision(build):
 
 
 def _block(layer_name: str) -> str:
+    layer_name = layer_name.removesuffix("_normalize").removesuffix("_relu")
     for ending in (
         "_conv_1",
         "_conv_2",
@@ -83,3 +86,18 @@ def _block(layer_name: str) -> str:
     ):
         layer_name = layer_name.removesuffix(ending)
     return layer_name
+
+
+def test_frozen_batch_normalization_gives_what_keras_gives_and_costs_nothing(build):
+    from napari_unet3d.network.folding import folded
+
+    model = random_model(blocks=1, filters=4, batch_normalization=True)
+    network = build(model.spec)
+    for variable in network.weights:
+        variable.assign(model.weights[variable.path])
+    image = np.random.default_rng(0).normal(size=(44, 48, 44)).astype(np.float32)
+    expected = network(image[None, ..., None], training=False)[0].numpy()
+    np.testing.assert_allclose(model.logits(image, device="cpu"), expected, atol=1e-4 * np.abs(expected).max())
+    spec, weights = folded(model.spec, model.weights)
+    assert {name: array.shape for name, array in weights.items()} == spec.weight_shapes
+    assert not spec.batch_normalization

@@ -14,8 +14,9 @@ from napari_unet3d.network import training
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
 from napari_unet3d.tasks.run_folder import BEST, LAST, LOCK_FILE, RunFolder
-from napari_unet3d.tasks.train import TrainingPair, train
+from napari_unet3d.tasks.train import train
 from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
+from napari_unet3d.tasks.training_data import TrainingPair
 from tests.tasks.balls import balls
 
 NAMES = ("background", "ball")

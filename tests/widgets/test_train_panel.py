@@ -64,7 +64,8 @@ def test_it_trains_and_its_curves_and_scores_are_there(panel, session, viewer, e
 
 
 def test_the_window_and_the_command_train_the_same_bytes(panel, session, ended, tmp_path):
-    from napari_unet3d.tasks.train import TrainingPair, train
+    from napari_unet3d.tasks.train import train
+    from napari_unet3d.tasks.training_data import TrainingPair
 
     panel.start.native.click()
     run = ended()

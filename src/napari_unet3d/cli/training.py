@@ -16,8 +16,9 @@ from napari_unet3d.errors import SpecError, shown
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event, StepDone, Validated
-    from napari_unet3d.tasks.train import TrainingPair, TrainResult
+    from napari_unet3d.tasks.train import TrainResult
     from napari_unet3d.tasks.train_spec import TrainSpec
+    from napari_unet3d.tasks.training_data import TrainingPair
 
 _BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 _CURVE_WIDTH = 32
@@ -70,8 +71,8 @@ def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec
     from napari_unet3d.core.normalize import Normalization
     from napari_unet3d.tasks.augment_files import read_choices
     from napari_unet3d.tasks.recipes import FINE_TUNING_RATE, recipe
-    from napari_unet3d.tasks.train_files import targets_of
     from napari_unet3d.tasks.train_spec import TrainSpec
+    from napari_unet3d.tasks.training_data import targets_of
 
     given = {name: value for name, value in typed.items() if value is not None}
     preset, augment = given.pop("preset", None), given.pop("augment", None)

@@ -6,11 +6,15 @@ block names and the channel counts of the ExLLSM network for single neurons.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+# What batch normalization keeps of every channel, in the order of Keras.
+NORMALIZING = ("gamma", "beta", "moving_mean", "moving_variance")
 
 LayerKind = Literal["conv", "pool", "crop", "upsample", "concatenate", "project"]
 
@@ -30,6 +34,9 @@ class NetworkSpec(BaseModel):
         Channels of the input image.
     dropout
         Share of the bottleneck's values set to zero while training.
+    batch_normalization
+        After every 3x3x3 convolution, in place of its bias. What is learnt of the data is frozen when the network is
+        used, so tiles stay exact.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,13 +46,14 @@ class NetworkSpec(BaseModel):
     classes: int = Field(default=2, ge=2, le=127)
     channels: int = Field(default=1, ge=1, le=64)
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    batch_normalization: bool = False
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of all arrays by name, in the order of the layers."""
         return {name: shape for layer in self.layers for name, shape in layer.weight_shapes.items()}
 
-    @cached_property
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """Return the layers in the order in which they run."""
         return _layers(self)
@@ -68,6 +76,8 @@ class Layer:
         Poolings above this layer.
     channels_in, channels_out
         Channels that go in and come out.
+    is_normalized
+        Batch normalization follows, and there is no bias.
     """
 
     block: str
@@ -76,6 +86,7 @@ class Layer:
     level: int
     channels_in: int
     channels_out: int
+    is_normalized: bool = False
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -88,7 +99,11 @@ class Layer:
         side = {"conv": 3, "upsample": 2, "project": 1}[self.kind]
         channels = (self.channels_in, self.channels_out)
         kernel = (side, side, side, *(reversed(channels) if self.kind == "upsample" else channels))
-        return {f"{self.name}/kernel": kernel, f"{self.name}/bias": (self.channels_out,)}
+        if self.is_normalized:
+            names = [f"{self.name}_normalize/{part}" for part in NORMALIZING]
+        else:
+            names = [f"{self.name}/bias"]
+        return {f"{self.name}/kernel": kernel, **dict.fromkeys(names, (self.channels_out,))}
 
     @property
     def kernel_voxels(self) -> int:
@@ -97,19 +112,20 @@ class Layer:
 
     @property
     def n_parameters(self) -> int:
-        """Return the number of weights and biases."""
-        if not self.kernel_voxels:
-            return 0
-        return (self.kernel_voxels * self.channels_in + 1) * self.channels_out
+        """Return the number of weights and biases, and of what normalizes."""
+        return sum(math.prod(shape) for shape in self.weight_shapes.values())
 
 
+# Not kept in the spec: a copy with changes would have the layers of the old one.
+@lru_cache(maxsize=256)
 def _layers(spec: NetworkSpec) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     channels = spec.channels
 
     def add(block: str, kind: LayerKind, level: int, out: int, name: str = "") -> None:
         nonlocal channels
-        layers.append(Layer(block, f"{block}_{name or kind}", kind, level, channels, out))
+        is_normalized = spec.batch_normalization and kind == "conv"
+        layers.append(Layer(block, f"{block}_{name or kind}", kind, level, channels, out, is_normalized))
         channels = out
 
     def convolve(block: str, level: int, *widths: int) -> None:

@@ -20,6 +20,8 @@ from napari_unet3d.errors import SpecError
 
 # Stands for a voxel that nobody has annotated, or that does not count.
 IGNORED = 255
+# Annotation in at most this share of the planes of its extent is slice by slice.
+_SLICEWISE = 0.5
 
 
 class Plane(NamedTuple):
@@ -114,6 +116,14 @@ class Targets:
                 along = (plane.classes == index).sum(axis=2 - axis)
                 counts[start : start + len(along), index] += along
         return counts
+
+    def is_slicewise(self, axis: int) -> bool:
+        """Return whether planes across an axis are annotated one by one: most of those between them are left out.
+
+        One plane alone is, too.
+        """
+        found = np.flatnonzero(self.profile(axis).any(axis=1))
+        return bool(len(found)) and len(found) <= max(1, _SLICEWISE * (found[-1] - found[0] + 1))
 
     def within(self, boxes: Sequence[Box]) -> Targets:
         """Return what is annotated in any of some boxes."""

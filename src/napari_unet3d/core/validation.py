@@ -27,8 +27,6 @@ _LEAST_TO_LEARN = 0.4
 HELD_OUT = "Held out: "
 # Fewer voxels of a class than this are not a score.
 _LEAST_VOXELS = 20
-# Annotation in fewer planes than this share of its extent is slice by slice.
-_SLICEWISE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,9 @@ def hold_nothing_out(volumes: Sequence[Targets], note: str) -> Split:
     return Split(tuple(volumes), tuple(targets.within(()) for targets in volumes), (), note)
 
 
-def hold_boxes_out(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]], gap: int) -> Split:
+def hold_boxes_out(
+    volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]], gap: int, images: Sequence[str] | None = None
+) -> Split:
     """Return a split with certain boxes held out.
 
     Parameters
@@ -72,13 +72,16 @@ def hold_boxes_out(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]],
         (number of the volume, box).
     gap
         Voxels around a box that are not learnt from: as far as the network sees.
+    images
+        What tells the images of the volumes apart; volumes of one image are held out together. None: all differ.
 
     Raises
     ------
     SpecError
         If no annotation lies in the boxes, or none is left outside.
     """
-    own = [[box for number, box in boxes if number == i] for i in range(len(volumes))]
+    images = _told_apart(volumes, images)
+    own = [[box for number, box in boxes if images[number] == image] for image in images]
     held = tuple(targets.within(parts) for targets, parts in zip(volumes, own, strict=True))
     training = tuple(
         targets.without([_grown(box, gap) for box in parts]) for targets, parts in zip(volumes, own, strict=True)
@@ -94,7 +97,7 @@ def hold_boxes_out(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]],
     return Split(training, held, tuple(boxes), f"{HELD_OUT}{where} (z, y, x), {n:,} annotated voxels.")
 
 
-def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
+def hold_out(volumes: Sequence[Targets], gap: int, images: Sequence[str] | None = None) -> Split:
     """Return an honest split of the annotation, by its own choice.
 
     Parameters
@@ -103,23 +106,28 @@ def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
         All annotation.
     gap
         How far the network sees, in voxels.
+    images
+        What tells the images of the volumes apart; volumes of one image are held out together. None: all differ.
     """
     if not volumes:
         raise SpecError("There is no annotation to split.")
-    if len(volumes) > 2 and (chosen := _whole_volume(volumes)) is not None:
-        box = Box.whole(volumes[chosen].shape)
-        split = hold_boxes_out(volumes, [(chosen, box)], 0)
+    images = _told_apart(volumes, images)
+    groups = [[i for i, image in enumerate(images) if image == one] for one in dict.fromkeys(images)]
+    if len(groups) > 2 and (chosen := _whole_volume([[volumes[i] for i in group] for group in groups])) is not None:
+        first = groups[chosen][0]
+        split = hold_boxes_out(volumes, [(first, Box.whole(volumes[first].shape))], 0, images)
         return Split(
             split.training,
             split.held_out,
             split.boxes,
-            f"{HELD_OUT}the whole of volume {chosen + 1}, {split.n_held_out:,} annotated voxels.",
+            f"{HELD_OUT}the whole of volume {first + 1}, {split.n_held_out:,} annotated voxels.",
         )
+    total = np.sum([targets.counts for targets in volumes], axis=0)
     candidates = [
-        candidate
-        for number, targets in enumerate(volumes)
-        for axis in _axes(targets)
-        for candidate in _ranges(volumes, number, axis, gap)
+        (badness, group[0], axis, planes)
+        for group in groups
+        for axis in _axes([volumes[i] for i in group])
+        for badness, planes in _ranges(_profile([volumes[i] for i in group], axis), total, gap)
     ]
     if not candidates:
         return hold_nothing_out(
@@ -131,36 +139,46 @@ def hold_out(volumes: Sequence[Targets], gap: int) -> Split:
     _, number, axis, planes = min(candidates)
     interval = [(0, n) for n in volumes[number].shape]
     interval[axis] = planes
-    return hold_boxes_out(volumes, [(number, Box(*interval))], gap)
+    return hold_boxes_out(volumes, [(number, Box(*interval))], gap, images)
 
 
-def _whole_volume(volumes: Sequence[Targets]) -> int | None:
-    counts = np.array([targets.counts for targets in volumes])
+def _told_apart(volumes: Sequence[Targets], images: Sequence[str] | None) -> Sequence[str]:
+    return [str(i) for i in range(len(volumes))] if images is None else images
+
+
+def _whole_volume(groups: Sequence[Sequence[Targets]]) -> int | None:
+    """Return which image, with all its annotation, is best held out as a whole; None where none is."""
+    counts = np.array([np.sum([targets.counts for targets in group], axis=0) for group in groups])
     total = counts.sum(axis=0)
     options = [
         (abs(counts[i].sum() / total.sum() - SHARE), i)
-        for i in range(len(volumes))
+        for i in range(len(groups))
         if _is_enough(counts[i], total - counts[i], total, total)
     ]
     return min(options)[1] if options else None
 
 
-def _axes(targets: Targets) -> list[int]:
-    """Return the axes across which may be cut: the slices that are painted, if there are such, and the others then."""
+def _axes(group: Sequence[Targets]) -> list[int]:
+    """Return the axes across which may be cut: those whose planes are painted one by one, if there are such."""
     slicewise = []
     for axis in range(3):
-        found = np.flatnonzero(targets.profile(axis).any(axis=1))
-        if len(found) > 1 and len(found) < _SLICEWISE * (found[-1] - found[0] + 1):
+        painted = [targets for targets in group if targets.is_slicewise(axis)]
+        bounds = [targets.bounds() for targets in painted]
+        if any(box is not None and box.shape[axis] > 1 for box in bounds):
             slicewise.append(axis)
     return slicewise or [0, 1, 2]
 
 
+def _profile(group: Sequence[Targets], axis: int) -> npt.NDArray[np.int64]:
+    """Return (n, classes): voxels of each class in every plane across an axis, in all annotations of an image."""
+    profile: npt.NDArray[np.int64] = np.sum([targets.profile(axis) for targets in group], axis=0)
+    return profile
+
+
 def _ranges(
-    volumes: Sequence[Targets], number: int, axis: int, gap: int
-) -> list[tuple[float, int, int, tuple[int, int]]]:
-    """Return (how bad, volume, axis, planes) of what could be held out."""
-    profile = volumes[number].profile(axis)
-    total = np.sum([targets.counts for targets in volumes], axis=0)
+    profile: npt.NDArray[np.int64], total: npt.NDArray[np.int64], gap: int
+) -> list[tuple[float, tuple[int, int]]]:
+    """Return (how bad, planes) of what could be held out across the axis of a profile."""
     before = np.vstack([np.zeros_like(profile[:1]), np.cumsum(profile, axis=0)])
     found = np.flatnonzero(profile.any(axis=1))
     if not len(found):
@@ -181,10 +199,10 @@ def _ranges(
         held = before[stop] - before[start]
         lost = before[min(stop + gap, len(profile))] - before[max(start - gap, 0)]
         left = total - lost
-        if _is_enough(held, left, total, np.asarray(volumes[number].counts)):
+        if _is_enough(held, left, total, before[-1]):
             share = float(held.sum() / total.sum())
             wasted = float((lost - held).sum() / total.sum())
-            options.append((abs(share - SHARE) + wasted, number, axis, (start, stop)))
+            options.append((abs(share - SHARE) + wasted, (start, stop)))
     return options
 
 

@@ -261,8 +261,12 @@ class LocalEngine:
                 case ResponseType.COMPLETION:
                     return self._finish(run, task.outputs, refused)
                 case ResponseType.FAILURE:
+                    if message.task is not task:
+                        # A box was not taken, and whoever waits for it would wait for ever.
+                        self._kill()
                     raise EngineError(
-                        f"The worker met an error that was not foreseen. Its log is {self.log}", task.error or ""
+                        f"The worker met an error that was not foreseen. Its log is {self.log}",
+                        message.task.error or "",
                     )
                 case ResponseType.CRASH:
                     return self._end_of(run, service, is_last_try=is_last_try)
@@ -302,13 +306,16 @@ class LocalEngine:
                     error = wire.error_to_wire(_named(failure, info["array"], VolumeError))
                 inputs = {"number": number, "block": block, "error": error}
                 delivery = service.task(_DELIVER_SCRIPT, inputs)
-                if info["kind"] == wire.READ:
-                    delivery.listen(lambda event: self._taken(event, number))
+                is_read, messages = info["kind"] == wire.READ, self._messages
+                delivery.listen(lambda event: self._taken(event, number, is_read, messages))
                 self._ask(service, delivery.start)
 
-    def _taken(self, event: TaskEvent, number: int) -> None:
-        if event.response_type.is_terminal():
+    def _taken(self, event: TaskEvent, number: int, is_read: bool, messages: SimpleQueue[TaskEvent | None]) -> None:
+        """Free the block that was read; in a thread of Appose."""
+        if is_read and event.response_type.is_terminal():
             self.blocks.free(number)
+        if event.response_type is ResponseType.FAILURE:
+            messages.put(event)
 
     def _ask(self, service: Service, request: Any) -> None:
         try:

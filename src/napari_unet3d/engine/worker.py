@@ -6,11 +6,14 @@ runs at a lower priority than the window, and never outlives the process that st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from typing import TextIO
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import psutil
 
@@ -40,7 +43,33 @@ def main() -> None:
 
     # Appose prints its messages; nothing else may reach the pipe.
     python_worker.print = print_line
+    python_worker.Worker._process_input = never_deaf(python_worker.Worker._process_input)
+    python_worker.Worker._cleanup_threads = never_tired(python_worker.Worker._cleanup_threads)
     python_worker.main()
+
+
+def never_deaf(listen: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Let the process end with an error of the thread that reads the pipe: otherwise nobody would ever hear of it."""
+
+    def listen_or_end(worker: Any) -> None:
+        try:
+            listen(worker)
+        except BaseException:  # noqa: BLE001 - whoever asked sees a process that has ended, and its log
+            traceback.print_exc()
+            os._exit(1)
+
+    return listen_or_end
+
+
+def never_tired(clean: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Let the thread that forgets finished tasks go on when others came while it looked through them."""
+
+    def clean_on(worker: Any) -> None:
+        while worker.running:
+            with contextlib.suppress(RuntimeError):
+                clean(worker)
+
+    return clean_on
 
 
 def claim_standard_output(log: str) -> TextIO:

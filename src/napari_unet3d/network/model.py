@@ -5,6 +5,7 @@ Making one, or reading one from disk, imports no Keras; the network is built at 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,14 @@ class Model:
     def spec(self) -> NetworkSpec:
         """Return the choices that define the network."""
         return self.card.network
+
+    def fingerprint(self) -> str:
+        """Return what tells its weights from others."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return digest.hexdigest()
 
     def logits(self, image: npt.NDArray[Any], *, device: str = "auto") -> npt.NDArray[np.float32]:
         """Return the logits of one valid pass; the image is used as it is, without normalization.

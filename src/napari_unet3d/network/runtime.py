@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import peak_bytes
 from napari_unet3d.errors import DeviceError, OutOfMemoryError
+from napari_unet3d.network.folding import folded
 
 if TYPE_CHECKING:
     from napari_unet3d.network.devices import Device
@@ -133,6 +134,7 @@ def compile_forward(
     tf = load_tensorflow()
     from napari_unet3d.network.unet import build_unet
 
+    spec, weights = folded(spec, weights)
     with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
         network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
         for variable in network.weights:

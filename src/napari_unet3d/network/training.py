@@ -17,6 +17,9 @@ from napari_unet3d.network.losses import masked_loss
 from napari_unet3d.network.runtime import load_tensorflow, out_of_memory_named
 from napari_unet3d.network.unet import build_unet
 
+# How the names of what scales the loss begin, in a state; only mixed precision has such.
+_LOSS_SCALE = "loss_scale/"
+
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -87,15 +90,15 @@ class Learner:
             if weights is None:
                 keras.utils.set_random_seed(seed)
             self._network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
+            # All of them: what batch normalization knows of the data is kept and averaged like weights.
+            self._variables = self._network.weights
             if weights is not None:
-                for variable in self._network.trainable_variables:
+                for variable in self._variables:
                     variable.assign(weights[variable.path])
             adam = keras.optimizers.Adam(0.0, global_clipnorm=clip_norm)
             self._optimizer = keras.optimizers.LossScaleOptimizer(adam) if device.mixed_precision else adam
             self._optimizer.build(self._network.trainable_variables)
-            self._averages = [
-                self._tf.Variable(variable.value, trainable=False) for variable in self._network.trainable_variables
-            ]
+            self._averages = [self._tf.Variable(variable.value, trainable=False) for variable in self._variables]
         self._adam = adam
         self._dropout = getattr(self._network.get_layer("bottleneck_dropout"), "seed_generator", None)
         self._step = self._tf.function(self._step_graph, jit_compile=False)
@@ -144,10 +147,10 @@ class Learner:
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the weights to keep: the averaged ones where there are such."""
-        values = self._averages if self._averaging else [v.value for v in self._network.trainable_variables]
+        values = self._averages if self._averaging else [variable.value for variable in self._variables]
         return {
             variable.path: np.array(value.numpy(), np.float32)
-            for variable, value in zip(self._network.trainable_variables, values, strict=True)
+            for variable, value in zip(self._variables, values, strict=True)
         }
 
     def state(self) -> Arrays:
@@ -163,8 +166,11 @@ class Learner:
             If it is not the state of such a network.
         """
         variables = self._state_variables()
-        if variables.keys() != state.keys():
+        missing = variables.keys() - state.keys()
+        if {name for name in missing ^ (state.keys() - variables.keys()) if not name.startswith(_LOSS_SCALE)}:
             raise ModelError("The checkpoint is not one of this network and optimizer.")
+        # A run may go on on a device that scales its losses, or does not.
+        variables = {name: variable for name, variable in variables.items() if name not in missing}
         for name, variable in variables.items():
             if tuple(variable.shape) != state[name].shape:
                 raise ModelError(
@@ -173,18 +179,24 @@ class Learner:
             variable.assign(state[name])
 
     def _state_variables(self) -> dict[str, Any]:
-        variables = {f"weights/{v.path}": v.value for v in self._network.trainable_variables}
+        variables = {f"weights/{v.path}": v.value for v in self._variables}
         # Keras counts optimizers in their variables' names, so the place in the list is the name.
-        kept = [v for v in self._optimizer.variables if v is not self._adam.learning_rate]
+        kept = [v for v in self._adam.variables if v is not self._adam.learning_rate]
         variables |= {f"optimizer/{number}": v for number, v in enumerate(kept)}
         if self._averaging:
-            names = [v.path for v in self._network.trainable_variables]
-            variables |= {f"average/{name}": v for name, v in zip(names, self._averages, strict=True)}
+            variables |= {f"average/{v.path}": a for v, a in zip(self._variables, self._averages, strict=True)}
+        if self._optimizer is not self._adam:
+            ours = {id(v) for v in self._adam.variables}
+            scale = [v for v in self._optimizer.variables if id(v) not in ours]
+            variables |= {f"{_LOSS_SCALE}{number}": v for number, v in enumerate(scale)}
         return variables
 
     def _step_graph(self, images: Any, targets: Any) -> Any:
         tf = self._tf
         variables = self._network.trainable_variables
+        # What batch normalization knows of the data changes on the way forward, before it is clear that it may.
+        known = [variable for variable in self._variables if not variable.trainable]
+        before = [tf.identity(variable.value) for variable in known]
         with tf.GradientTape() as tape:
             logits = self._network(images, training=True)
             loss, overlaps = masked_loss(logits, targets, **self._loss)
@@ -201,11 +213,16 @@ class Learner:
                 # A young average follows quickly: it does not hold on to the first weights.
                 age = tf.cast(self._adam.iterations.value, tf.float32)
                 keep = tf.minimum(self._averaging, (1.0 + age) / (10.0 + age))
-                for average, variable in zip(self._averages, variables, strict=True):
+                for average, variable in zip(self._averages, self._variables, strict=True):
                     average.assign(average * keep + variable.value * (1.0 - keep))
             return is_finite
 
-        return loss, tf.cond(is_finite, learn, lambda: is_finite), overlaps
+        def forget() -> Any:
+            for variable, value in zip(known, before, strict=True):
+                variable.assign(value)
+            return is_finite
+
+        return loss, tf.cond(is_finite, learn, forget), overlaps
 
     def _forward_graph(self, image: Any) -> Any:
         return self._tf.nn.softmax(self._network(image, training=False)[0], axis=-1)
@@ -214,7 +231,7 @@ class Learner:
         return self._tf.device(self._device.tensorflow_name)
 
     def _averaged(self) -> Any:
-        return _Swapped(self._network.trainable_variables, self._averages) if self._averaging else nullcontext()
+        return _Swapped(self._variables, self._averages) if self._averaging else nullcontext()
 
 
 class _Swapped:

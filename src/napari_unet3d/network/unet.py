@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import skip_crops
+from napari_unet3d.network.folding import EPSILON
 from napari_unet3d.network.runtime import load_tensorflow
 
 # Keras imports TensorFlow, which reads its environment once: without oneDNN tiles are slow, and no longer exact.
@@ -15,6 +16,9 @@ load_tensorflow()
 
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
+
+# Of batch normalization: patches are large and runs short, so what is known of the data is soon renewed.
+_MOMENTUM = 0.95
 
 
 def build_unet(spec: NetworkSpec, *, dtype: str | keras.DTypePolicy = "float32") -> keras.Model:
@@ -36,14 +40,21 @@ def build_unet(spec: NetworkSpec, *, dtype: str | keras.DTypePolicy = "float32")
 
     def convolve(x: keras.KerasTensor, block: str, *widths: int) -> keras.KerasTensor:
         for number, width in enumerate(widths, start=1):
+            name = f"{block}_conv_{number}"
             x = layers.Conv3D(
                 width,
                 3,
-                activation="relu",
+                activation=None if spec.batch_normalization else "relu",
+                use_bias=not spec.batch_normalization,
                 kernel_initializer="he_normal",
                 dtype=dtype,
-                name=f"{block}_conv_{number}",
+                name=name,
             )(x)
+            if spec.batch_normalization:
+                x = layers.BatchNormalization(
+                    momentum=_MOMENTUM, epsilon=EPSILON, dtype=dtype, name=f"{name}_normalize"
+                )(x)
+                x = layers.ReLU(dtype=dtype, name=f"{name}_relu")(x)
         return x
 
     def upsample(x: keras.KerasTensor, block: str) -> keras.KerasTensor:

@@ -31,8 +31,9 @@ from napari_unet3d.tasks.live import LivePreview
 from napari_unet3d.tasks.predict import predict
 from napari_unet3d.tasks.run_folder import RunFolder
 from napari_unet3d.tasks.specs import PredictSpec, Spec
-from napari_unet3d.tasks.train import TrainingPair, train
+from napari_unet3d.tasks.train import train
 from napari_unet3d.tasks.train_spec import TrainSpec
+from napari_unet3d.tasks.training_data import TrainingPair
 from napari_unet3d.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ IMAGE, LABELS, RESULT, SCRATCH = "image", "labels", "result", "scratch"
 FOCUS, LIVE = "focus", "live"
 # Images up to this size are held where they are learnt from.
 HELD_BYTES = 1 << 30
-_BYTES_A_VOXEL = 2
 
 
 class OnDisk(Spec):
@@ -238,7 +238,9 @@ def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, No
 
 def _near(image: Readable) -> Readable:
     """Return an image that patches can be cut from again and again: in memory if it is small."""
-    if isinstance(image, np.ndarray) or math.prod(image.shape) * _BYTES_A_VOXEL > HELD_BYTES:
+    if isinstance(image, np.ndarray):
+        return image
+    if math.prod(image.shape) * np.asarray(image[0:1, 0:1, 0:1]).itemsize > HELD_BYTES:
         return image
     return np.asarray(image[:, :, :])
 

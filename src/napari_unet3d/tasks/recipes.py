@@ -20,8 +20,6 @@ FINE_TUNING_RATE = 5e-4
 _CUBE_OUTPUT, _SLICE_OUTPUT = 44, 84
 # Voxels that are longer along z than this are anisotropic.
 _ANISOTROPIC = 2.0
-# Annotation in fewer planes than this share of its extent is slice by slice.
-_SLICEWISE = 0.5
 
 
 def names_of_recipes() -> tuple[str, ...]:
@@ -52,7 +50,7 @@ def recipe(
     """
     if preset is not None and preset not in names_of_recipes():
         raise SpecError(f"There is no preset {preset!r}; there are {', '.join(map(repr, names_of_recipes()))}.")
-    is_slicewise = any(map(_is_slicewise, targets))
+    is_slicewise = any(painted.is_slicewise(0) for painted in targets)
     if preset == AS_THE_ORIGINAL:
         # Weighted cross-entropy and Dice, a constant learning rate, nothing averaged or clipped, the whole range.
         return {
@@ -87,11 +85,6 @@ def _patch(network: NetworkSpec, is_slicewise: bool) -> Shape:
     if is_slicewise:
         return least, giving(_SLICE_OUTPUT), giving(_SLICE_OUTPUT)
     return (giving(_CUBE_OUTPUT),) * 3
-
-
-def _is_slicewise(targets: Targets) -> bool:
-    planes = targets.planes
-    return bool(planes) and len(planes) <= max(1, _SLICEWISE * (planes[-1] - planes[0] + 1))
 
 
 def meanings_from(text: str) -> Meanings:

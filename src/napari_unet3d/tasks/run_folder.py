@@ -13,6 +13,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ class RunRecord(Spec):
     start: str | None = None
     held_out: tuple[str, ...] = ()
     software: Mapping[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What the next step depends on: arrays by name, and the position."""
+
+    state: dict[str, npt.NDArray[Any]]
+    position: Position
 
 
 class RunFolder:
@@ -143,7 +152,7 @@ class RunFolder:
         )
         atomic.write_bytes(self.path / CHECKPOINT_FILE, content, overwrite=True)
 
-    def load_checkpoint(self) -> tuple[dict[str, npt.NDArray[Any]], Position] | None:
+    def load_checkpoint(self) -> Checkpoint | None:
         """Return the last state that was kept; None before the first.
 
         Raises
@@ -159,7 +168,7 @@ class RunFolder:
         try:
             with safe_open(file, "numpy") as opened:
                 state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                return state, Position.model_validate_json(opened.metadata()["position"])
+                return Checkpoint(state, Position.model_validate_json(opened.metadata()["position"]))
         except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as error:
             raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {error}") from error
 

@@ -6,7 +6,6 @@ and a run that goes on from there ends with the same bytes as one that was never
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -14,20 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.augment import PatchFrame
-from napari_unet3d.core.geometry import Shape, alignment, halo, reach, smallest_size, training_bytes
-from napari_unet3d.core.normalize import measure, sample_voxels
-from napari_unet3d.core.patches import AnnotatedSource, AnnotatedVolume
+from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
+from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
-from napari_unet3d.core.targets import Targets, read_targets
-from napari_unet3d.core.tiling import Readable
-from napari_unet3d.core.validation import Split, hold_boxes_out, hold_nothing_out, hold_out
-from napari_unet3d.errors import OutOfMemoryError, OutputError, SpecError, TrainingError
+from napari_unet3d.errors import OutOfMemoryError, OutputError, TrainingError
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
-    HeldOut,
     Note,
     Previewed,
     Progress,
@@ -36,8 +29,9 @@ from napari_unet3d.tasks.events import (
     Validated,
 )
 from napari_unet3d.tasks.live import LivePreview, Watcher
-from napari_unet3d.tasks.run_folder import BEST, LAST, Position, RunFolder, RunRecord
+from napari_unet3d.tasks.run_folder import BEST, LAST, Checkpoint, Position, RunFolder, RunRecord
 from napari_unet3d.tasks.train_spec import TrainSpec, differences
+from napari_unet3d.tasks.training_data import TrainingData, TrainingPair, read_training_data
 from napari_unet3d.tasks.validate import Scores, ValidationSet
 from napari_unet3d.volumes.volume import times
 
@@ -47,36 +41,9 @@ if TYPE_CHECKING:
     from napari_unet3d.network.training import Learner
 
 MAX_SMALLER_PATCHES = 3
-_FINGERPRINT_VOXELS = 1 << 20
 _PATCHES_AHEAD = 4
 _STEPS_OF_SPEED = 20
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingPair:
-    """An image with its annotation.
-
-    Attributes
-    ----------
-    image
-        (z, y, x) or (z, y, x, c).
-    labels
-        (z, y, x).
-    meanings
-        What the values of the labels mean; the same classes for all pairs.
-    origin
-        Where the labels' first voxel lies in the image.
-    voxel_size, unit
-        Of the image.
-    """
-
-    image: Readable
-    labels: Readable
-    meanings: Meanings
-    origin: Shape = (0, 0, 0)
-    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    unit: str = "um"
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,38 +110,27 @@ def train(
     OutOfMemoryError
         If the device has no room for the smallest patch that was tried.
     """
-    from napari_unet3d.network.devices import select_device, usable_memory
+    from napari_unet3d.network.devices import select_device
 
-    if not pairs:
-        raise SpecError("There is nothing to train on: no image with labels was passed.")
     device = select_device(spec.device)
     yield Progress("reading the annotation", 0, 1)
-    annotated = [_annotated(pair, spec) for pair in pairs]
-    for note in dict.fromkeys(note for volume in annotated for note in volume.scaling.notes):
-        yield Note(note)
-    for note in _doubts(spec, [volume.targets for volume in annotated]):
-        yield Note(note)
-    split = _split(spec, [volume.targets for volume in annotated])
-    yield Note(split.note)
-    for number, box in split.boxes:
-        yield HeldOut(number, box, split.held_out[number].within([box]).n_voxels)
-    held = [_with(volume, targets) for volume, targets in zip(annotated, split.held_out, strict=True)]
-    validation = ValidationSet(held, spec.network, usable_memory(device) // 2)
-    learnt = [_with(volume, targets) for volume, targets in zip(annotated, split.training, strict=True)]
+    data = read_training_data(pairs, spec)
+    yield from map(Note, data.notes)
+    yield from data.boxes
     record = RunRecord(
         spec=spec,
-        data=tuple(map(_fingerprint, annotated)),
-        start=None if start is None else _weights_hash(start.weights),
-        held_out=tuple(f"{number}: {box}" for number, box in split.boxes),
+        data=data.fingerprints,
+        start=None if start is None else start.fingerprint(),
+        held_out=tuple(f"{part.pair}: {part.box}" for part in data.boxes),
     )
-    found = _begin(folder, record, resume, force)
-    run = _Run(spec, device, learnt, validation, pairs[0], start, folder, threads, record)
+    run = _Run(spec, device, data, start, folder, threads, record)
     if live is not None:
-        seen = annotated[live.pair]
+        seen = data.volumes[live.pair]
         run.watcher = Watcher(live, seen.image, seen.scaling, spec.network)
-    if found is not None:
-        run.restore(*found)
-        yield Note(f"The run goes on after step {run.position.step:,}.")
+    if folder is not None and resume:
+        run.found = _found(folder, record, force=force)
+    elif folder is not None and folder.has_run:
+        raise OutputError(f"{folder.path} holds a run already; go on with it (--resume), or choose another folder.")
     return (yield from run.steps())
 
 
@@ -185,35 +141,40 @@ class _Run:
         self,
         spec: TrainSpec,
         device: Device,
-        volumes: Sequence[AnnotatedVolume],
-        validation: ValidationSet,
-        first: TrainingPair,
+        data: TrainingData,
         start: Model | None,
         folder: RunFolder | None,
         threads: int,
         record: RunRecord,
     ) -> None:
-        self.spec, self.device, self.validation = spec, device, validation
-        self.volumes, self.first, self.folder, self.threads = volumes, first, folder, threads
-        self.start = start
+        self.spec, self.device, self.data = spec, device, data
+        self.start, self.folder, self.threads, self.record = start, folder, threads, record
         self.position = Position(patch=spec.patch)
         self.scores: Scores | None = None
         self.best: Model | None = None
-        self.restored: Any = None
-        self.record = record
+        self.found: Checkpoint | None = None
         self.is_best_kept = True
         self.watcher: Watcher | None = None
         self.rows: list[dict[str, Any]] = []
-        self.waited = 0.0
         self.extra = tuple(f"{what} {name}" for name in spec.class_names[1:] for what in ("dice", "iou", "voxels"))
-
-    def restore(self, state: Any, position: Position) -> None:
-        self.restored, self.position = state, position
 
     def steps(self) -> Generator[Event, None, TrainResult]:
         yield Progress("preparing", 0, 1)
+        if self.found is not None:
+            self.position = self.found.position
         yield from self._fit_memory()
+        # The same tiles whatever else is in the memory: scores of one run must be comparable.
+        self.validation = ValidationSet(self.data.held_out, self.spec.network, self._bytes(self.position.patch))
         learner = self._learner()
+        if self.found is not None:
+            learner.restore(self.found.state)
+        if self.folder is not None:
+            # Only now it is known that the checkpoint fits.
+            self.folder.begin(self.record)
+            self.folder.forget_after(self.position.step)
+        if self.found is not None:
+            yield Note(f"The run goes on after step {self.position.step:,}.")
+            self.found = None
         for attempt in range(MAX_SMALLER_PATCHES + 1):
             try:
                 yield from self._loop(learner)
@@ -256,11 +217,12 @@ class _Run:
 
     def _learner(self) -> Learner:
         from napari_unet3d.network.training import Learner
+        from napari_unet3d.network.transfer import transferred
 
-        spec = self.spec
-        learner = Learner(
+        spec, start = self.spec, self.start
+        return Learner(
             spec.network,
-            None if self.start is None else _transferred(self.start, spec),
+            None if start is None else transferred(start, spec.network, spec.class_names, seed=spec.seed),
             self.device,
             class_weights=spec.weights_of_classes,
             cross_entropy_share=spec.cross_entropy_share,
@@ -268,15 +230,11 @@ class _Run:
             averaging=spec.averaging,
             seed=spec.seed,
         )
-        if self.restored is not None:
-            learner.restore(self.restored)
-            self.restored = None
-        return learner
 
     def _loop(self, learner: Learner) -> Generator[Event, None, None]:
         spec, shape = self.spec, self.position.patch
-        frame = PatchFrame(shape=shape, halo=halo(spec.network.blocks), voxel_size=self.volumes[0].voxel_size)
-        source = AnnotatedSource(self.volumes, spec.augment, frame)
+        frame = PatchFrame(shape=shape, halo=halo(spec.network.blocks), voxel_size=self.data.voxel_size)
+        source = AnnotatedSource(self.data.learnt, spec.augment, frame)
         yield Started(spec.steps, shape, self.device.label, self._bytes(shape))
         seed = spec.seed + self.position.step * spec.batch
         begun, before = time.perf_counter(), self.position.seconds
@@ -328,8 +286,7 @@ class _Run:
                         seconds_left=(spec.steps - number - 1) / speed,
                         waiting=patches.waited / max(now - begun, 1e-9),
                     )
-                    if self.watcher is not None and (box := self.watcher.look(learner.probabilities)) is not None:
-                        yield Previewed(number + 1, box)
+                    yield from self._look(learner)
                     if time.perf_counter() - kept_at > _SECONDS_BETWEEN_CHECKPOINTS:
                         # A crash costs a minute at most, however seldom is scored.
                         yield from self._keep(learner)
@@ -340,6 +297,18 @@ class _Run:
                 for _ in self._keep(learner):
                     pass
             raise
+
+    def _look(self, learner: Learner) -> Generator[Event, None, None]:
+        if self.watcher is None:
+            return
+        try:
+            box = self.watcher.look(learner.probabilities)
+        except OutOfMemoryError:
+            self.watcher = None
+            yield Note(f"{self.device.label} has no memory left for the live preview; training goes on without it.")
+        else:
+            if box is not None:
+                yield Previewed(self.position.step, box)
 
     def _bytes(self, patch: Shape) -> int:
         spec = self.spec
@@ -359,11 +328,15 @@ class _Run:
         if not len(self.validation):
             return
         spec = self.spec
-        self.scores = self.validation.score(
-            learner.probabilities,
-            class_weights=spec.weights_of_classes,
-            cross_entropy_share=spec.cross_entropy_share,
-        )
+        try:
+            self.scores = self.validation.score(
+                learner.probabilities,
+                class_weights=spec.weights_of_classes,
+                cross_entropy_share=spec.cross_entropy_share,
+            )
+        except OutOfMemoryError:
+            yield Note(f"{self.device.label} had no memory left for a score; training goes on without it.")
+            return
         dice = tuple(part.dice for part in self.scores.overlaps)
         iou = tuple(part.iou for part in self.scores.overlaps)
         score, step = self.scores.mean_dice, self.position.step
@@ -423,15 +396,15 @@ class _Run:
             network=spec.network,
             class_names=spec.class_names,
             normalization=spec.normalization,
-            voxel_size=self.first.voxel_size,
-            unit=self.first.unit,
+            voxel_size=self.data.voxel_size,
+            unit=self.data.unit,
             training={
                 "steps": self.position.step,
                 "patch": times(self.position.patch),
                 "batch": spec.batch,
                 "learning rate": spec.learning_rate,
                 "seed": spec.seed,
-                "annotated voxels": sum(volume.targets.n_voxels for volume in self.volumes),
+                "annotated voxels": sum(volume.targets.n_voxels for volume in self.data.learnt),
                 "seconds": round(self.position.seconds, 1),
             },
             metrics=metrics,
@@ -458,56 +431,14 @@ def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
     return None if (z, y, x) == tuple(patch) else (z, y, x)
 
 
-def _annotated(pair: TrainingPair, spec: TrainSpec) -> AnnotatedVolume:
-    if pair.meanings.class_names != spec.class_names:
-        raise SpecError(
-            f"The classes of the labels, {', '.join(pair.meanings.class_names)}, are not those of the run, "
-            f"{', '.join(spec.class_names)}."
-        )
-    channels = pair.image.shape[3] if len(pair.image.shape) == 4 else 1
-    if channels != spec.network.channels:
-        raise SpecError(f"The image has {channels} channels and the network takes {spec.network.channels}.")
-    z, y, x = pair.image.shape[:3]
-    targets = read_targets(pair.labels, pair.meanings, volume=(z, y, x), origin=pair.origin)
-    return AnnotatedVolume(pair.image, targets, measure(spec.normalization, pair.image), pair.voxel_size)
+def _found(folder: RunFolder, record: RunRecord, *, force: bool) -> Checkpoint | None:
+    """Return where the run in a folder stands, None before its first checkpoint; nothing is changed.
 
-
-def _with(volume: AnnotatedVolume, targets: Targets) -> AnnotatedVolume:
-    return AnnotatedVolume(volume.image, targets, volume.scaling, volume.voxel_size)
-
-
-def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
-    counts = np.sum([targets.counts for targets in volumes], axis=0)
-    missing = [name for name, n in zip(spec.class_names, counts, strict=True) if not n]
-    if len(missing) == len(spec.class_names) - 1:
-        (there,) = set(spec.class_names) - set(missing)
-        return [f"Only {there} is annotated; a network learns a class by what is not of it, so annotate others too."]
-    return [f"No voxel of {', '.join(missing)} is annotated; it cannot be learnt."] if missing else []
-
-
-def _split(spec: TrainSpec, volumes: Sequence[Targets]) -> Split:
-    gap = reach(spec.network.blocks)
-    if spec.validation == "none":
-        return hold_nothing_out(volumes, "Nothing is held out, as was asked for; how good the model is is not known.")
-    if spec.validation == "auto":
-        return hold_out(volumes, gap)
-    for part in spec.validation:
-        if part.pair >= len(volumes):
-            raise SpecError(f"There is no pair {part.pair + 1} to hold a box out of; there are {len(volumes)}.")
-    return hold_boxes_out(volumes, [(part.pair, part.box) for part in spec.validation], gap)
-
-
-def _begin(
-    folder: RunFolder | None, record: RunRecord, resume: bool, force: bool
-) -> tuple[dict[str, Any], Position] | None:
-    """Begin a run in a folder, or return where the one there stands."""
-    if folder is None:
-        return None
-    if not resume:
-        if folder.has_run:
-            raise OutputError(f"{folder.path} holds a run already; go on with it (--resume), or choose another folder.")
-        folder.begin(record)
-        return None
+    Raises
+    ------
+    TrainingError
+        If it was begun differently, or is damaged.
+    """
     old = folder.record()
     changed = differences(old.spec, record.spec, but=("device",))
     if old.data != record.data:
@@ -519,51 +450,4 @@ def _begin(
             f"The run in {folder.path} was begun differently: {'; '.join(changed)}. Go on as it was begun, or force it "
             "(--force), or start a new run in another folder."
         )
-    if changed:
-        folder.begin(record)
-    found = folder.load_checkpoint()
-    folder.forget_after(0 if found is None else found[1].step)
-    return found
-
-
-def _fingerprint(volume: AnnotatedVolume) -> str:
-    """Return what tells data apart: of the annotation all of it, of the image a sample."""
-    digest = hashlib.sha256()
-    digest.update(repr((volume.image.shape, volume.targets.shape, volume.voxel_size)).encode())
-    for z in volume.targets.planes:
-        plane = volume.targets.plane(z)
-        digest.update(repr((z, plane.y, plane.x, plane.classes.shape)).encode())
-        digest.update(plane.classes.tobytes())
-    digest.update(np.ascontiguousarray(sample_voxels(volume.image, _FINGERPRINT_VOXELS)).tobytes())
-    return digest.hexdigest()
-
-
-def _weights_hash(weights: Any) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(weights[name]).tobytes())
-    return digest.hexdigest()
-
-
-def _transferred(start: Model, spec: TrainSpec) -> dict[str, Any]:
-    """Return weights to start with: those of a model, with a row of the last layer for every class that it knows."""
-    theirs, ours = start.spec, spec.network
-    for name in ("blocks", "filters", "channels"):
-        if getattr(theirs, name) != getattr(ours, name):
-            raise SpecError(
-                f"The model to start from has {getattr(theirs, name)} {name} and the network {getattr(ours, name)}; "
-                "they must be the same."
-            )
-    weights = {name: np.array(array) for name, array in start.weights.items()}
-    old_names = start.card.class_names
-    if old_names == spec.class_names:
-        return weights
-    kernel, bias = weights["output_logits/kernel"], weights["output_logits/bias"]
-    rng = np.random.default_rng([spec.seed, 0])
-    fresh = rng.normal(0, np.sqrt(2 / kernel.shape[-2]), (*kernel.shape[:-1], ours.classes)).astype(np.float32)
-    fresh_bias = np.zeros(ours.classes, np.float32)
-    for index, name in enumerate(spec.class_names):
-        if name in old_names:
-            fresh[..., index], fresh_bias[index] = kernel[..., old_names.index(name)], bias[old_names.index(name)]
-    return {**weights, "output_logits/kernel": fresh, "output_logits/bias": fresh_bias}
+    return folder.load_checkpoint()

@@ -10,12 +10,12 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings, add_counts, count_values
 from napari_unet3d.core.geometry import Shape
-from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.run_folder import RunFolder
-from napari_unet3d.tasks.train import TrainingPair, TrainResult, train
+from napari_unet3d.tasks.train import TrainResult, train
 from napari_unet3d.tasks.train_spec import TrainSpec
+from napari_unet3d.tasks.training_data import TrainingPair
 from napari_unet3d.volumes.volume import times
 
 if TYPE_CHECKING:
@@ -88,9 +88,3 @@ def values_of(labels: Volume) -> dict[int, int]:
     for at in range(z):
         counts = add_counts(counts, count_values(np.asarray(labels.data[at : at + 1, 0:y, 0:x])))
     return counts
-
-
-def targets_of(pair: TrainingPair) -> Targets:
-    """Return what is annotated in a pair."""
-    z, y, x = pair.image.shape[:3]
-    return read_targets(pair.labels, pair.meanings, volume=(z, y, x), origin=pair.origin)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, Label, PushButton, Widget
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 PANEL_WIDTH = 420
+_POLL_MS = 15
 _MAIN_BUTTON = (
     "QPushButton:enabled { background: #1f6fd0; color: white; font-weight: bold; }"
     "QPushButton:enabled:hover { background: #2f80e2; }"
@@ -242,6 +245,7 @@ class Aside:
     """Calls a function in a thread, and takes what it returns in the thread of the window.
 
     Only the last call counts: what an earlier one returns is dropped, and so is everything once the widget is gone.
+    The threads are its own: Qt's pool has as many as the processor has cores, and other plugins wait in it too.
 
     Parameters
     ----------
@@ -250,26 +254,30 @@ class Aside:
     """
 
     def __init__(self, parent: QWidget) -> None:
-        self._parent = parent
         self._last = 0
-        self._workers: set[Any] = set()
+        self._take: Callable[[Any], None] | None = None
+        self._returned: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self._timer = QTimer(parent)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
 
     def __call__(self, call: Callable[..., Any], *arguments: Any, take: Callable[[Any], None]) -> None:
         """Call a function in a thread; it returns no exception, and raises none that a user can cause."""
-        from superqt.utils import create_worker
-
         self._last += 1
-        number = self._last
+        self._take = take
+        Thread(target=self._call, args=(self._last, call, arguments), name="unet3d-aside", daemon=True).start()
+        self._timer.start()
 
-        def returned(result: Any) -> None:
-            if number == self._last and is_alive(self._parent):
+    def _call(self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._returned.put((number, call(*arguments)))
+
+    def _poll(self) -> None:
+        while not self._returned.empty():
+            number, result = self._returned.get()
+            if number == self._last and self._take is not None:
+                self._timer.stop()
+                take, self._take = self._take, None
                 take(result)
-
-        worker = create_worker(call, *arguments)
-        worker.returned.connect(returned)
-        worker.finished.connect(lambda: self._workers.discard(worker))
-        self._workers.add(worker)
-        worker.start()
 
 
 class Later:

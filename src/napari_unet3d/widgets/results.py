@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import OutputError
+from napari_unet3d.errors import EngineError, OutputError, Unet3dError
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Output, create_output, read_volume
 from napari_unet3d.volumes.arrays import LazyArray, box_shape
@@ -108,6 +109,41 @@ class Result:
         if self.output is not None:
             with self._lock:
                 self.output.discard()
+
+
+class Commit:
+    """Puts a file in its place in a thread of its own, and remembers how that went.
+
+    Parameters
+    ----------
+    result
+        What is complete.
+
+    Attributes
+    ----------
+    error
+        Why it failed, or None.
+    """
+
+    def __init__(self, result: Result) -> None:
+        self.error: Unet3dError | None = None
+        self._result = result
+        self._thread = Thread(target=self._commit, name="unet3d-commit")
+        self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the file is there, or never will be."""
+        return not self._thread.is_alive()
+
+    def _commit(self) -> None:
+        try:
+            self._result.commit()
+        except Unet3dError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
+            reason = f"The result could not be finished: {type(error).__name__}: {error}"
+            self.error = EngineError(reason, traceback.format_exc())
 
 
 def make_result(chosen: LayerVolume, choices: Choices) -> Result:

@@ -7,23 +7,22 @@ renaming, selecting or moving it changes nothing.
 from __future__ import annotations
 
 import threading
-import time
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import DoneTiles
-from napari_unet3d.errors import EngineError, Unet3dError
+from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.jobs import IMAGE, RESULT, SCRATCH, SegmentJob
+from napari_unet3d.widgets.activity import Activity
 from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.layers import LayerVolume
-from napari_unet3d.widgets.results import Choices, make_result
+from napari_unet3d.widgets.results import Choices, Commit, make_result
 from napari_unet3d.widgets.view import refresh_boxes
 
 if TYPE_CHECKING:
@@ -36,15 +35,6 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_NEWS = 0.1
 
 State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
-
-
-@dataclass
-class _News:
-    """What has happened since the window was told last."""
-
-    events: list[Event] = field(default_factory=list)
-    end: State | None = None
-    error: Unet3dError | None = None
 
 
 class Segmentation:
@@ -93,7 +83,11 @@ class Segmentation:
         self._focus: Box | None = None
         self._done: list[tuple[tuple[int, int, int], list[Box]]] = []
         self._run: Run | None = None
-        self._worker: Any = None
+        self._committing: Commit | None = None
+        self._activity = Activity(viewer, self.cancel)
+        self._timer = QTimer()
+        self._timer.setInterval(round(1000 * SECONDS_BETWEEN_NEWS))
+        self._timer.timeout.connect(self._poll)
         self._is_closed = False
         self.result = make_result(chosen, choices)
         self._scratch = np.zeros(self.region.shape, np.uint8) if choices.spec.cleanup is not None else None
@@ -167,7 +161,9 @@ class Segmentation:
         if self._scratch is not None:
             arrays[SCRATCH] = self._scratch
         self._run = self.engine.submit(job, arrays)
-        self._attach({"desc": f"3D U-Net: {self.layer.name}"})
+        self._committing = None
+        self._activity.begin(f"{self.layer.name} is being filled")
+        self._timer.start()
         self.changed.emit()
 
     def cancel(self) -> None:
@@ -190,17 +186,6 @@ class Segmentation:
             self.result.discard()
             self._done.clear()
 
-    def _attach(self, progress: dict[str, Any] | None = None) -> None:
-        """Follow the run in a thread that napari knows; its task manager can stop it, and then another one follows."""
-        from napari.qt.threading import create_worker
-
-        self._worker = create_worker(
-            self._follow,
-            self._run,
-            _progress=progress,
-            _connect={"yielded": self._on_news, "aborted": self._on_aborted},
-        )
-
     def close(self) -> None:
         """Stop for good, as the window is closed: nothing is shown any more."""
         if self._is_closed:
@@ -209,8 +194,8 @@ class Segmentation:
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         if self._run is not None:
             self._run.cancel()
-        if self._worker is not None:
-            self._worker.quit()
+        self._timer.stop()
+        self._activity.end()
         if self.result.output is not None:
             # Removing thousands of chunks takes a while, and the window is closed already.
             threading.Thread(target=self._discard, name="unet3d-discard").start()
@@ -247,47 +232,34 @@ class Segmentation:
         labels.editable = self.result.output is None
         return labels
 
-    def _follow(self, run: Run) -> Iterator[_News]:
-        """Wait for news and pass them on, at most ten times a second; in a thread of its own.
-
-        Nothing may be raised here: superqt takes a RuntimeError for a deleted worker and emits neither `errored` nor
-        `finished`, and the panel would stay disabled.
-        """
-        news = _News()
-        told = -SECONDS_BETWEEN_NEWS
-        try:
-            while (events := run.take(SECONDS_BETWEEN_NEWS)) is not None:
-                news.events += events
-                if news.events:
-                    # A thread may sleep; what comes meanwhile is told together.
-                    time.sleep(max(0.0, told + SECONDS_BETWEEN_NEWS - time.monotonic()))
-                    yield news
-                    news, told = _News(), time.monotonic()
-            if run.state == "done":
-                self.result.commit()
-            news.end = "done" if run.state == "done" else "stopped"
-        except Unet3dError as error:
-            news.end, news.error = "failed", error
-        except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
-            reason = f"The result could not be finished: {type(error).__name__}: {error}"
-            news.end, news.error = "failed", EngineError(reason, traceback.format_exc())
-        yield news
-
-    def _on_aborted(self) -> None:
-        if self._run is not None and not self._is_closed:
-            self.cancel()
-            self._attach()
-
-    def _on_news(self, news: _News) -> None:
-        if self._is_closed:
+    def _poll(self) -> None:
+        """Show what has happened; at most ten times a second, however many tiles are done."""
+        run = self._run
+        if run is None or self._is_closed:
+            self._timer.stop()
             return
         try:
-            self._take(news.events)
-            if news.end is not None:
-                self._end(news.end, news.error)
+            events = run.take(0)
+            if events is None:
+                self._finish(run)
+            elif events:
+                self._take(events)
+        except Unet3dError as error:
+            self._end("failed", error)
         finally:
             # Whatever a layer raises, the buttons come back.
             self.changed.emit()
+
+    def _finish(self, run: Run) -> None:
+        if run.state != "done":
+            self._end("stopped", None)
+        elif self.result.output is None:
+            self._end("done", None)
+        elif self._committing is None:
+            # Bringing a large file onto the disk takes a while.
+            self._committing = Commit(self.result)
+        elif self._committing.has_ended:
+            self._end("failed" if self._committing.error is not None else "done", self._committing.error)
 
     def _take(self, events: list[Event]) -> None:
         boxes = []
@@ -308,18 +280,12 @@ class Segmentation:
                     self._note(event.text)
         if boxes and self.layer.data is self.result.shown:
             refresh_boxes(self.layer, boxes)
-        self._show_progress()
-
-    def _show_progress(self) -> None:
-        bar = getattr(self._worker, "pbar", None)
-        if bar is None or not self.n_tiles:
-            return
-        if bar.total != self.n_tiles:
-            bar.reset(self.n_tiles)
-        bar.update(self.n_done - bar.n)
+        self._activity.show(self.n_done, self.n_tiles)
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self.state, self.error, self.seconds_left = state, error, None
+        self._timer.stop()
+        self._activity.end()
         if state != "done":
             return
         self._scratch = None

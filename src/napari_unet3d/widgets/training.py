@@ -32,6 +32,7 @@ from napari_unet3d.tasks.events import (
 from napari_unet3d.tasks.jobs import FOCUS, LIVE, PairPlace, TrainJob, TrainJobResult, image_of, labels_of
 from napari_unet3d.tasks.run_folder import BEST, LAST
 from napari_unet3d.tasks.train_spec import TrainSpec
+from napari_unet3d.widgets.activity import Activity
 from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, layer_volume, unwrapped
 from napari_unet3d.widgets.view import refresh_boxes
@@ -238,6 +239,7 @@ class Training:
         self._timer = QTimer()
         self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._poll)
+        self._activity = Activity(viewer, self.stop)
 
     @property
     def is_active(self) -> bool:
@@ -282,6 +284,7 @@ class Training:
         self.state, self.error, self.phase = "queued", None, "waiting"
         self.held_out = []
         self._run = self.engine.submit(job, arrays)
+        self._activity.begin(f"{self.folder.name} is being trained")
         self._timer.start()
         self.changed.emit()
 
@@ -295,6 +298,7 @@ class Training:
     def close(self) -> None:
         """End with the window: it stops after the present step, and its folder keeps everything."""
         self._timer.stop()
+        self._activity.end()
         if self._run is not None:
             self._run.cancel()
         self._run = None
@@ -378,6 +382,7 @@ class Training:
                 case Note():
                     self.notes.append(event.text)
                     self.noted.emit(event.text)
+        self._activity.show(self.step, self.spec.steps)
 
     def _show_live(self, box: Box) -> None:
         self.previewed = box
@@ -403,6 +408,7 @@ class Training:
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self._timer.stop()
+        self._activity.end()
         self._run = None
         # A stopped run keeps its last step, whether or not anybody was told.
         self.has_checkpoint = self.has_checkpoint or (self.folder / LAST).is_dir()

@@ -1,0 +1,178 @@
+"""What a network learns from: images with their annotation, read once, and parted into what is learnt and held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.geometry import Shape, reach
+from napari_unet3d.core.normalize import measure, sample_voxels
+from napari_unet3d.core.patches import AnnotatedVolume
+from napari_unet3d.core.targets import Targets, read_targets
+from napari_unet3d.core.tiling import Readable
+from napari_unet3d.core.validation import Split, hold_boxes_out, hold_nothing_out, hold_out
+from napari_unet3d.errors import SpecError
+from napari_unet3d.tasks.events import HeldOut
+from napari_unet3d.tasks.train_spec import TrainSpec
+
+_SAMPLED_VOXELS = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPair:
+    """An image with its annotation.
+
+    Attributes
+    ----------
+    image
+        (z, y, x) or (z, y, x, c).
+    labels
+        (z, y, x).
+    meanings
+        What the values of the labels mean; the same classes for all pairs.
+    origin
+        Where the labels' first voxel lies in the image.
+    voxel_size, unit
+        Of the image.
+    """
+
+    image: Readable
+    labels: Readable
+    meanings: Meanings
+    origin: Shape = (0, 0, 0)
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    unit: str = "um"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Pairs that were read and parted.
+
+    Attributes
+    ----------
+    volumes
+        With all their annotation.
+    learnt, held_out
+        The same volumes with what is learnt from, and with what is scored on.
+    boxes
+        Where what is held out lies.
+    notes
+        What the user should know.
+    fingerprints
+        What tells the pairs from other ones.
+    voxel_size, unit
+        Of the first image.
+    """
+
+    volumes: tuple[AnnotatedVolume, ...]
+    learnt: tuple[AnnotatedVolume, ...]
+    held_out: tuple[AnnotatedVolume, ...]
+    boxes: tuple[HeldOut, ...]
+    notes: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    voxel_size: tuple[float, float, float]
+    unit: str
+
+
+def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> TrainingData:
+    """Read the annotation of all pairs, and hold a part of it out.
+
+    Parameters
+    ----------
+    pairs
+        What is learnt from.
+    spec
+        The choices for the run.
+
+    Raises
+    ------
+    SpecError, VolumeError
+        If the annotation does not suit: with what is wrong, and the values found.
+    """
+    if not pairs:
+        raise SpecError("There is nothing to train on: no image with labels was passed.")
+    volumes = tuple(_annotated(pair, spec) for pair in pairs)
+    targets = [volume.targets for volume in volumes]
+    images = [_image_fingerprint(volume) for volume in volumes]
+    split = _split(spec, targets, images)
+    notes = [note for volume in volumes for note in volume.scaling.notes]
+    boxes = []
+    for number, box in split.boxes:
+        same = [held for held, image in zip(split.held_out, images, strict=True) if image == images[number]]
+        boxes.append(HeldOut(number, box, sum(held.within([box]).n_voxels for held in same)))
+    return TrainingData(
+        volumes=volumes,
+        learnt=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.training, strict=True)),
+        held_out=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.held_out, strict=True)),
+        boxes=tuple(boxes),
+        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note])),
+        fingerprints=tuple(_fingerprint(volume, image) for volume, image in zip(volumes, images, strict=True)),
+        voxel_size=pairs[0].voxel_size,
+        unit=pairs[0].unit,
+    )
+
+
+def _annotated(pair: TrainingPair, spec: TrainSpec) -> AnnotatedVolume:
+    if pair.meanings.class_names != spec.class_names:
+        raise SpecError(
+            f"The classes of the labels, {', '.join(pair.meanings.class_names)}, are not those of the run, "
+            f"{', '.join(spec.class_names)}."
+        )
+    channels = pair.image.shape[3] if len(pair.image.shape) == 4 else 1
+    if channels != spec.network.channels:
+        raise SpecError(f"The image has {channels} channels and the network takes {spec.network.channels}.")
+    return AnnotatedVolume(pair.image, targets_of(pair), measure(spec.normalization, pair.image), pair.voxel_size)
+
+
+def targets_of(pair: TrainingPair) -> Targets:
+    """Return what is annotated in a pair.
+
+    Raises
+    ------
+    SpecError
+        As `read_targets`.
+    """
+    z, y, x = pair.image.shape[:3]
+    return read_targets(pair.labels, pair.meanings, volume=(z, y, x), origin=pair.origin)
+
+
+def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
+    counts = np.sum([targets.counts for targets in volumes], axis=0)
+    missing = [name for name, n in zip(spec.class_names, counts, strict=True) if not n]
+    if len(missing) == len(spec.class_names) - 1:
+        (there,) = set(spec.class_names) - set(missing)
+        return [f"Only {there} is annotated; a network learns a class by what is not of it, so annotate others too."]
+    return [f"No voxel of {', '.join(missing)} is annotated; it cannot be learnt."] if missing else []
+
+
+def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -> Split:
+    gap = reach(spec.network.blocks)
+    if spec.validation == "none":
+        return hold_nothing_out(volumes, "Nothing is held out, as was asked for; how good the model is is not known.")
+    if spec.validation == "auto":
+        return hold_out(volumes, gap, images)
+    for part in spec.validation:
+        if part.pair >= len(volumes):
+            raise SpecError(f"There is no pair {part.pair + 1} to hold a box out of; there are {len(volumes)}.")
+    return hold_boxes_out(volumes, [(part.pair, part.box) for part in spec.validation], gap, images)
+
+
+def _image_fingerprint(volume: AnnotatedVolume) -> str:
+    """Return what tells images apart, from a sample of their voxels."""
+    digest = hashlib.sha256(repr((volume.image.shape, volume.voxel_size)).encode())
+    digest.update(np.ascontiguousarray(sample_voxels(volume.image, _SAMPLED_VOXELS)).tobytes())
+    return digest.hexdigest()
+
+
+def _fingerprint(volume: AnnotatedVolume, image: str) -> str:
+    """Return what tells an image with all of its annotation apart."""
+    digest = hashlib.sha256(repr((image, volume.targets.shape)).encode())
+    for z in volume.targets.planes:
+        plane = volume.targets.plane(z)
+        digest.update(repr((z, plane.y, plane.x, plane.classes.shape)).encode())
+        digest.update(plane.classes.tobytes())
+    return digest.hexdigest()
