@@ -31,15 +31,18 @@ RATE, SHARE = 1e-3, 0.7
 # Of the first loss, and of those after one and two steps: where a gradient is nearly 0, Adam's step is its sign.
 TOLERANCES = np.array([1e-5, 1e-3, 1e-3])
 TARGETS = {"TensorFlow as it comes": 8.0, "PyTorch channels last": 1.5, "PyTorch contiguous": 1.5}
-# Patch, blocks, filters.
+# Patch, blocks, filters, whether there is batch normalization.
 MEASURED = (
-    ((84, 84, 84), 1, 8),
-    ((44, 124, 124), 1, 8),
-    ((132, 132, 132), 2, 8),
-    ((132, 132, 132), 2, 4),
-    ((108, 108, 108), 2, 16),
-    ((92, 172, 172), 2, 8),
-    ((180, 180, 180), 2, 8),
+    ((84, 84, 84), 1, 8, False),
+    ((44, 124, 124), 1, 8, False),
+    ((132, 132, 132), 2, 8, False),
+    ((132, 132, 132), 2, 4, False),
+    ((108, 108, 108), 2, 16, False),
+    ((92, 172, 172), 2, 8, False),
+    ((180, 180, 180), 2, 8, False),
+    ((84, 84, 84), 1, 8, True),
+    ((132, 132, 132), 2, 8, True),
+    ((108, 108, 108), 2, 16, True),
 )
 LOWEST, HIGHEST = 0.95, 1.7
 Step = Callable[[], float]
@@ -150,7 +153,7 @@ def compare(rounds: int) -> None:
         print(ratio_line("a training step on 132", seconds["ours"], seconds[name], name, target), flush=True)
 
 
-def measure(shape: tuple[int, int, int], blocks: int, filters: int) -> int:
+def measure(shape: tuple[int, int, int], spec: NetworkSpec) -> int:
     """Return the bytes that three steps take at their worst moment, in this process."""
     import psutil
 
@@ -167,7 +170,7 @@ def measure(shape: tuple[int, int, int], blocks: int, filters: int) -> int:
 
     learn(NetworkSpec(blocks=0, filters=1), (20, 20, 20), 1)
     before = psutil.Process().memory_info().rss
-    learn(NetworkSpec(blocks=blocks, filters=filters), shape, 3)
+    learn(spec, shape, 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (peak if sys.platform == "darwin" else peak << 10) - before
 
@@ -175,16 +178,17 @@ def measure(shape: tuple[int, int, int], blocks: int, filters: int) -> int:
 def compare_memory() -> None:
     """Print one line an input; exit with 1 where the prediction does not hold."""
     is_wrong = False
-    for shape, blocks, filters in MEASURED:
-        words = [sys.executable, __file__, "--measure", *map(str, (*shape, blocks, filters))]
+    for shape, blocks, filters, normalized in MEASURED:
+        words = [sys.executable, __file__, "--measure", *map(str, (*shape, blocks, filters, int(normalized)))]
         answer = subprocess.run(words, capture_output=True, text=True, check=True, env=clean_environment())
         measured = int(answer.stdout.split()[-1])
-        predicted = training_bytes(shape, NetworkSpec(blocks=blocks, filters=filters))
+        spec = NetworkSpec(blocks=blocks, filters=filters, batch_normalization=normalized)
+        predicted = training_bytes(shape, spec)
         ratio = predicted / measured
         is_wrong |= not LOWEST <= ratio <= HIGHEST
         print(
-            f"{shape}, {blocks} blocks, {filters} filters: predicted {predicted >> 20} MiB, "
-            f"measured {measured >> 20} MiB, {ratio:.2f}",
+            f"{shape}, {blocks} blocks, {filters} filters{', normalized' * normalized}: predicted "
+            f"{predicted >> 20} MiB, measured {measured >> 20} MiB, {ratio:.2f}",
             flush=True,
         )
     sys.exit(is_wrong)
@@ -196,13 +200,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--worker", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--measure", type=int, nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", type=int, nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         serve(partial(prepare, options.worker))
     elif options.measure:
-        z, y, x, blocks, filters = options.measure
-        print(measure((z, y, x), blocks, filters))
+        z, y, x, blocks, filters, normalized = options.measure
+        spec = NetworkSpec(blocks=blocks, filters=filters, batch_normalization=bool(normalized))
+        print(measure((z, y, x), spec))
     elif options.memory:
         compare_memory()
     else:

@@ -30,10 +30,11 @@ from napari_unet3d.core.tiling import plan_tiles
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets.layers import layer_volume
+from napari_unet3d.widgets.pairs import Pair
 from napari_unet3d.widgets.results import Choices
 from napari_unet3d.widgets.segmentation import Segmentation
 from napari_unet3d.widgets.session import Session, list_models, session_of
-from napari_unet3d.widgets.training import Pair, Training
+from napari_unet3d.widgets.training import Training
 
 PERIOD_MS = 10
 ROUNDS = 4

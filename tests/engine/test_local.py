@@ -307,6 +307,31 @@ def test_a_box_that_never_arrives_ends_the_run_and_the_next_one_works(how, model
     engine.end()
 
 
+def test_threads_of_the_worker_may_parse_at_the_same_time():
+    code = """
+import ast, sys, threading
+from napari_unet3d.engine.worker import parse_one_at_a_time
+parse_one_at_a_time()
+sys.setswitchinterval(1e-5)
+class Garbage:
+    def __init__(self): self.me = self
+    def __del__(self):
+        for _ in range(20): pass  # Python may let another thread go on here, in the midst of a parse
+failed = []
+def parse():
+    for _ in range(5000):
+        [Garbage() for _ in range(3)]
+        try: ast.parse("from a import b\\nb.c(d, e, f)")
+        except SystemError as error: failed.append(error)
+threads = [threading.Thread(target=parse) for _ in range(3)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(failed))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0", done.stderr
+
+
 def test_a_worker_that_died_while_idle_is_replaced_without_a_word(tmp_path):
     engine = LocalEngine(log=tmp_path / "worker.log")
     engine.submit(WarmJob()).wait()

@@ -38,7 +38,7 @@ SPEC = TrainSpec(
 
 
 def with_changes(**changes):
-    return TrainSpec(**{**{name: getattr(SPEC, name) for name in TrainSpec.model_fields}, **changes})
+    return SPEC.changed(**changes)
 
 
 def run_to_end(events):
@@ -65,7 +65,8 @@ def in_folder(path, spec=SPEC, **choices):
 def contents(path):
     """Return the bytes that a run leaves, without what tells the time."""
     with RunFolder(path) as folder:
-        state, position = folder.load_checkpoint()
+        found = folder.load_checkpoint()
+        state, position = found.state, found.position
         history = [{k: v for k, v in row.items() if k != "seconds"} for row in folder.history()]
     return {name: array.tobytes() for name, array in state.items()}, position.model_copy(update={"seconds": 0}), history
 
@@ -121,7 +122,7 @@ def test_stop_keeps_the_model_of_that_step(tmp_path):
     stop_after(in_folder(tmp_path / "run"), 2)
     assert load_model(tmp_path / "run" / LAST).card.training["steps"] == 2
     with RunFolder(tmp_path / "run") as folder:
-        assert folder.load_checkpoint()[1].step == 2
+        assert folder.load_checkpoint().position.step == 2
         assert [row["step"] for row in folder.history()] == ["1", "2"]
 
 

@@ -172,5 +172,5 @@ def test_a_signal_waits_for_the_step_and_everything_is_kept(tmp_path, capsys, na
     assert end.value.code == 130
     assert "Stopped after 3 steps; all is kept" in capsys.readouterr().err
     with RunFolder(tmp_path / "run") as folder:
-        assert folder.load_checkpoint()[1].step == 3
+        assert folder.load_checkpoint().position.step == 3
     assert signal.getsignal(getattr(signal, name)) == before

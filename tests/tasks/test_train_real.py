@@ -11,9 +11,8 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.metrics import dice
 from napari_unet3d.tasks.recipes import meanings_from, recipe
 from napari_unet3d.tasks.train import train
-from napari_unet3d.tasks.train_files import targets_of
 from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
-from napari_unet3d.tasks.training_data import TrainingPair
+from napari_unet3d.tasks.training_data import TrainingPair, targets_of
 from tests.tasks.test_train import run_to_end
 
 HELD_OUT = 77

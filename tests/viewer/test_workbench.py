@@ -381,7 +381,7 @@ def test_a_window_that_is_closed_while_it_trains_keeps_the_last_step(make_napari
         qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=30_000)
     assert not exceptions
     with RunFolder(run.folder) as folder:
-        _, position = folder.load_checkpoint()
+        position = folder.load_checkpoint().position
     assert position.step >= 4
 
 

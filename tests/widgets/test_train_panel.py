@@ -8,10 +8,10 @@ import pytest
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder
+from napari_unet3d.widgets.curves import Curves
 from napari_unet3d.widgets.layers import is_illustration
 from napari_unet3d.widgets.train import TrainPanel
 from napari_unet3d.widgets.train_form import MODEL
-from napari_unet3d.widgets.training import Curves
 from tests.tasks.balls import balls
 
 IMAGE, LABELS = balls()
@@ -45,7 +45,12 @@ def ended(session, qtbot):
 
 
 def test_it_trains_and_its_curves_and_scores_are_there(panel, session, viewer, ended):
-    assert "background" in panel._pairs_text.value
+    assert panel._pairs_text.value == "cells + painted"
+    counts = [int((value == LABELS).sum()) for value in (1, 2)]
+    assert [row[:3] for row in panel._table.rows] == [
+        ["background", f"{counts[0]:,}", ""],
+        ["ball", f"{counts[1]:,}", ""],
+    ]
     assert panel.start.enabled
     panel.start.native.click()
     run = ended()
@@ -53,7 +58,9 @@ def test_it_trains_and_its_curves_and_scores_are_there(panel, session, viewer, e
     assert run.curves.steps == [1, 2, 3, 4, 5, 6]
     assert run.curves.scored == [2, 4, 6]
     assert run.curves.voxels[0] == (run.curves.voxels[-1][0],)
-    assert "voxels held out" in panel._scores.value
+    _, _, held_out, dice, _, best = panel._table.rows[1]
+    assert (held_out, dice) == (f"{run.curves.voxels[-1][0]:,}", f"{run.curves.dice[-1][0]:.3f}")
+    assert best.endswith(f" at {run.curves.best_dice(0)[1]}")
     assert panel.plot.values_at(3).startswith("step 3: loss")
     with RunFolder(run.folder) as folder:
         assert [row["step"] for row in folder.history() if row["kind"] == "step"] == list("123456")
@@ -157,8 +164,7 @@ def test_pairs_are_listed_and_learnt_from_together(panel, session, viewer, qtbot
     session.image = viewer.add_image(image, name="others", **SPACE)
     session.labels = viewer.add_labels(labels[:, 10:, :], name="part", **{**SPACE, "translate": (3, 4 + 10 * 0.2, 5)})
     panel.add_pair.native.click()
-    qtbot.waitUntil(lambda: panel._pairs_text.value.count("ball") == 2)
-    assert "others + part" in panel._pairs_text.value
+    qtbot.waitUntil(lambda: panel._pairs_text.value == "cells + painted\nothers + part")
     assert session.training_pairs[1].place().origin == (0, 10, 0)
     panel.start.native.click()
     assert ended().error is None
@@ -183,10 +189,10 @@ def test_what_is_missing_is_said_and_start_waits(panel, session, viewer, qtbot, 
 
 
 def test_a_stroke_is_learnt_from_without_asking(panel, session, qtbot):
-    before = panel._pairs_text.value
+    before = list(panel._table.rows)
     where = np.full(20, 40), np.arange(20), np.arange(20)
     session.labels.data_setitem(where, 1)
-    qtbot.waitUntil(lambda: panel._pairs_text.value != before)
+    qtbot.waitUntil(lambda: panel._table.rows != before)
 
 
 def test_held_out_annotation_is_outlined_where_it_lies(panel, session, viewer, ended):

@@ -311,6 +311,9 @@ def train(
     blocks: Annotated[int | None, typer.Option(min=0, max=5, help="Downsample blocks, by default 2.")] = None,
     filters: Annotated[int | None, typer.Option(min=1, max=256, help="Channels after the first convolution.")] = None,
     dropout: Annotated[float | None, typer.Option(min=0, max=0.9, help="In the bottleneck, by default 0.2.")] = None,
+    batch_normalization: Annotated[
+        bool | None, typer.Option("--batch-normalization/--no-batch-normalization", help="After every convolution.")
+    ] = None,
     patch: Annotated[
         str | None, typer.Option(metavar="N or Z,Y,X", help="What goes into the network at a time.")
     ] = None,
@@ -360,6 +363,7 @@ def train(
             "blocks": blocks,
             "filters": filters,
             "dropout": dropout,
+            "batch_normalization": batch_normalization,
             "patch": patch,
             "batch": batch,
             "steps": steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 _CURVE_WIDTH = 32
-_NETWORK = ("blocks", "filters", "dropout")
+_NETWORK = ("blocks", "filters", "dropout", "batch_normalization")
 
 
 def training_run(
@@ -88,7 +88,8 @@ def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec
             if card is not None:
                 if network:
                     raise SpecError(
-                        "--from keeps the network of its model; --blocks, --filters and --dropout contradict it."
+                        "--from keeps the network of its model; --blocks, --filters, --dropout and "
+                        "--batch-normalization contradict it."
                     )
                 network = card.network.model_dump()
             chosen = NetworkSpec(**(network | {"classes": len(names), "channels": channels}))
@@ -144,13 +145,14 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    from napari_unet3d.tasks.events import Note, Started, StepDone, Validated
+    from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
+    from napari_unet3d.tasks.run_folder import RunFolder
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     losses: list[float] = []
-    scores: list[Validated] = []
     last: StepDone | None = None
+    kept = 0
     try:
         with (
             _asked_to_stop() as stop,
@@ -172,8 +174,9 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
                         last = event
                         bar.update(part, completed=event.step, text=step_text(event, losses))
                     case Validated():
-                        scores.append(event)
                         bar.console.print(score_text(event, losses), highlight=False)
+                    case Checkpointed():
+                        kept = event.step
     except StopIteration as end:
         result: TrainResult = end.value
     except KeyboardInterrupt:
@@ -181,7 +184,8 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
         say(f"Stopped after {0 if last is None else last.step:,} steps; all is kept in {shown(output)}.", to_error=True)
         say("The same command with --resume goes on.", to_error=True)
         sys.exit(EXIT_STOPPED)
-    say(final_text(result, scores, losses, last, output))
+    waiting = "" if last is None else f"{last.waiting:.1%} of the time was spent waiting for patches.\n"
+    say(waiting + final_text(result, RunFolder(output).history(), output, result.steps if last is None else kept))
 
 
 @contextmanager
@@ -223,29 +227,43 @@ def score_text(event: Validated, losses: Sequence[float]) -> str:
     return f"step {event.step:,}: loss {loss:.3f}, held out {event.loss:.3f}, Dice held out {dice}{best}"
 
 
-def final_text(
-    result: TrainResult, scores: Sequence[Validated], losses: Sequence[float], last: StepDone | None, output: Path
-) -> str:
-    """Return what came of a run."""
+def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output: Path, kept: int) -> str:
+    """Return what came of a run.
+
+    Parameters
+    ----------
+    result
+        What it gave.
+    history
+        The rows of the history of all of it, also of what was done before it was resumed.
+    output
+        The run folder.
+    kept
+        The step of the last checkpoint.
+    """
     lines = []
+    losses = [float(row["loss"]) for row in history if row["kind"] == "step"]
+    scores = [row for row in history if row["kind"] == "score"]
     if losses:
         lines.append(f"loss      {curve(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
     names = result.last.card.class_names[1:]
-    for index, name in enumerate(names):
-        if scores:
-            values = [score.dice[index] for score in scores]
-            lines.append(f"Dice      {curve(values)}  {name}: {values[0]:.3f} to {values[-1]:.3f}, held out")
-    if scores:
-        best = max(scores, key=lambda score: sum(score.dice))
+    for name in names if scores else ():
+        values = [float(row[f"dice {name}"]) for row in scores]
+        lines.append(f"Dice      {curve(values)}  {name}: {values[0]:.3f} to {values[-1]:.3f}, held out")
+    best = next((row for row in scores if int(row["step"]) == result.best_step), None)
+    if best is not None:
         lines.append(
             f"{'class':<20} {'voxels held out':>16} {'Dice':>7} {'IoU':>7}   best model, step {result.best_step:,}"
         )
-        for name, n, dice, iou in zip(names, best.voxels, best.dice, best.iou, strict=True):
-            lines.append(f"{name:<20} {n:>16,} {dice:>7.3f} {iou:>7.3f}")
-    else:
+        for name in names:
+            dice, iou = float(best[f"dice {name}"]), float(best[f"iou {name}"])
+            lines.append(f"{name:<20} {int(best[f'voxels {name}']):>16,} {dice:>7.3f} {iou:>7.3f}")
+    if not scores:
         lines.append("Nothing was scored: nothing is held out.")
-    waiting = "" if last is None else f", {last.waiting:.1%} of the time waiting for patches"
-    lines.append(f"{shown(output)}: {result.steps:,} steps{waiting}; best.unet3d and last.unet3d are models.")
+    if kept == result.steps:
+        lines.append(f"{shown(output)}: {result.steps:,} steps; best.unet3d and last.unet3d are models.")
+    else:
+        lines.append(f"{shown(output)}: {result.steps:,} steps, of which those after {kept:,} could not be written.")
     return "\n".join(lines)
 
 

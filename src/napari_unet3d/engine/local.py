@@ -140,7 +140,7 @@ class LocalEngine:
     def end_softly(self, seconds: float) -> None:
         """End the worker when the run under way has stopped and kept what it has, or after so long. Returns at once.
 
-        Python does not exit before that.
+        Python does not exit before that. Where there is other work by then, the worker stays.
         """
         run = self.running
         if run is None:
@@ -149,8 +149,11 @@ class LocalEngine:
         run.cancel()
 
         def leave() -> None:
-            run.has_ended.wait(seconds)
-            self.end()
+            if not run.has_ended.wait(seconds):
+                self.stop_now(run)
+            with self._lock:
+                if self.running in (None, run) and not self.queue:
+                    self.end()
 
         self._leaving = threading.Thread(target=leave, name="unet3d-leave")
         self._leaving.start()

@@ -6,6 +6,7 @@ runs at a lower priority than the window, and never outlives the process that st
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import sys
@@ -33,6 +34,7 @@ def main() -> None:
     import numpy  # noqa: F401
     from appose import python_worker
 
+    parse_one_at_a_time()
     lock = threading.Lock()
 
     def print_line(line: str, flush: bool = True) -> None:
@@ -46,6 +48,21 @@ def main() -> None:
     python_worker.Worker._process_input = never_deaf(python_worker.Worker._process_input)
     python_worker.Worker._cleanup_threads = never_tired(python_worker.Worker._cleanup_threads)
     python_worker.main()
+
+
+def parse_one_at_a_time() -> None:
+    """Let threads take turns with `ast.parse`, with which Appose begins every task, and TensorFlow every graph.
+
+    Before Python 3.11.8 and 3.12.2 threads count their depth together, and now and then one fails (CPython issue
+    106905); the box that it was to take would never arrive.
+    """
+    lock, parse = threading.RLock(), ast.parse
+
+    def parse_alone(*arguments: Any, **keywords: Any) -> Any:
+        with lock:
+            return parse(*arguments, **keywords)
+
+    ast.parse = parse_alone
 
 
 def never_deaf(listen: Callable[[Any], None]) -> Callable[[Any], None]:

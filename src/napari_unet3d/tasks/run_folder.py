@@ -12,6 +12,7 @@ import io
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from napari_unet3d.tasks.train_spec import TrainSpec
 RUN_FILE, HISTORY_FILE, CHECKPOINT_FILE, LOCK_FILE = "run.json", "history.csv", "checkpoint.safetensors", "run.lock"
 BEST, LAST = "best.unet3d", "last.unet3d"
 FORMAT_VERSION = 1
+# A lock that nobody has signed yet is being signed.
+_SECONDS_TO_SIGN = 10.0
 COLUMNS = ("kind", "step", "loss", "learning_rate", "seconds")
 
 
@@ -222,8 +225,11 @@ class RunFolder:
                 descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
                 self._refuse_if_alive(lock)
+                # Of several that found it dead one takes it away.
                 with contextlib.suppress(OSError):
-                    lock.unlink()
+                    dead = lock.with_name(f"{LOCK_FILE}.{os.getpid()}")
+                    lock.rename(dead)
+                    dead.unlink()
                 continue
             os.write(descriptor, mine.encode())
             os.close(descriptor)
@@ -232,7 +238,12 @@ class RunFolder:
         raise OutputError(f"{shown(self.path)} is being used by another run.")
 
     def _refuse_if_alive(self, lock: Path) -> None:
-        words = lock.read_text(encoding="utf-8").split() if lock.is_file() else []
+        try:
+            words, age = lock.read_text(encoding="utf-8").split(), time.time() - lock.stat().st_mtime
+        except OSError:  # gone meanwhile
+            return
+        if len(words) != 3 and age < _SECONDS_TO_SIGN:
+            raise TrainingError(f"{shown(self.path)} is in use by a run that has just begun.")
         if len(words) != 3:
             return
         pid, begun, host = int(words[0]), float(words[1]), words[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -94,6 +94,10 @@ class TrainSpec(Spec):
     def weights_of_classes(self) -> tuple[float, ...]:
         """Return the weight of each class."""
         return self.class_weights or (1.0,) * self.network.classes
+
+    def changed(self, **changes: Any) -> TrainSpec:
+        """Return the same choices but for some, checked like any."""
+        return TrainSpec(**{name: getattr(self, name) for name in TrainSpec.model_fields} | changes)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, which counts from 0.

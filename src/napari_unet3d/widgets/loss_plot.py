@@ -17,7 +17,7 @@ from napari_unet3d.widgets.colours import class_colour
 from napari_unet3d.widgets.notices import notify_error
 
 if TYPE_CHECKING:
-    from napari_unet3d.widgets.training import Curves
+    from napari_unet3d.widgets.curves import Curves
 
 _HEIGHT = 105
 _SMOOTHED = 25

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet3d.network.model import ModelCard
+    from napari_unet3d.widgets.pairs import Pair
     from napari_unet3d.widgets.preview import Preview
     from napari_unet3d.widgets.segmentation import Segmentation
-    from napari_unet3d.widgets.training import Pair, Training
+    from napari_unet3d.widgets.training import Training
 
 
 class Session(DeviceWatch):

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from magicgui.widgets import CheckBox, Container, ProgressBar, PushButton
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.geometry import training_bytes
-from napari_unet3d.core.targets import Targets, read_targets
+from napari_unet3d.core.targets import Targets
 from napari_unet3d.core.validation import HELD_OUT
 from napari_unet3d.errors import SpecError, TrainingError, Unet3dError
-from napari_unet3d.tasks.recipes import FINE_TUNING_RATE
-from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
+from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets import panel
-from napari_unet3d.widgets.layers import ILLUSTRATION, layer_volume, unwrapped
+from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.corrections import copy_prediction, corrected, outline_held_out
 from napari_unet3d.widgets.notices import notify, notify_error
+from napari_unet3d.widgets.pairs import Pair, reading
 from napari_unet3d.widgets.session import Session
-from napari_unet3d.widgets.tile_boxes import OUT_COLOUR
 from napari_unet3d.widgets.train_form import TrainForm
-from napari_unet3d.widgets.train_text import describe_run, describe_scores
-from napari_unet3d.widgets.training import Pair, Training
+from napari_unet3d.widgets.train_text import describe_run
+from napari_unet3d.widgets.training import Training, new_run_folder
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets.loss_plot import LossPlot
 
 _LOOK_MS = 400
-# In the metadata of the outlines of what is held out.
-_OUTLINE = "held out"
 
 
 class TrainPanel(Container):
@@ -96,7 +91,7 @@ class TrainPanel(Container):
         self.progress = ProgressBar(min=0, max=1, value=0, visible=False)
         self._state = panel.text()
         self._held_out_text = panel.text(tone="quiet")
-        self._scores = panel.text(tooltip="On annotation that was held out; with its number of voxels.")
+        self._table = ClassTable()
         self.live = CheckBox(
             value=True,
             text="live preview at the cursor",
@@ -115,9 +110,10 @@ class TrainPanel(Container):
             self.progress,
             self._state,
             self._held_out_text,
-            self._scores,
             labels=False,
         )
+        # What is painted and how well it is found; the counts are seen before Start, the scores after.
+        panel.add(self._below, self._table)
         self._after = panel.column(self.live, panel.row(self.held_out, self.correct, self.segment), labels=False)
 
     def _connect(self) -> None:
@@ -184,16 +180,11 @@ class TrainPanel(Container):
         if self._session.training is not None and self._session.training.is_active:
             return
         try:
-            pairs = self.pairs()
-            places = [pair.place() for pair in pairs]
-            data = [(layer_volume(pair.labels).volume.data, pair.image.shape) for pair in pairs]
+            read = reading(self.pairs())
         except Unet3dError as error:
             self._on_looked(([], str(error)))
             return
-        wanted = [
-            (labels, place.meanings, shape, place.origin) for (labels, shape), place in zip(data, places, strict=True)
-        ]
-        self._looking(_targets, wanted, take=self._on_looked)
+        self._looking(read, take=self._on_looked)
 
     def _on_looked(self, found: tuple[list[Targets], str]) -> None:
         self._found, problem = found
@@ -233,16 +224,10 @@ class TrainPanel(Container):
         try:
             pairs = self.pairs()
         except Unet3dError:
-            panel.say(self._pairs_text, "")
-            return
-        lines = []
-        for number, pair in enumerate(pairs):
-            line = pair.name
-            if number < len(self._found):
-                counts = zip(pair.meanings.class_names, self._found[number].counts, strict=True)
-                line += ": " + ", ".join(f"{n:,} {name}" for name, n in counts)
-            lines.append(line)
-        panel.say(self._pairs_text, "\n".join(lines))
+            pairs = []
+        panel.say(self._pairs_text, "\n".join(pair.name for pair in pairs))
+        counts = zip(*(targets.counts for targets in self._found), strict=True)
+        self._table.show_annotation(pairs[0].meanings.class_names if pairs else (), [sum(each) for each in counts])
 
     def _changed(self, *_: Any) -> None:
         self.form.update()
@@ -288,7 +273,7 @@ class TrainPanel(Container):
         panel.say(self._state, "" if run is None else describe_run(run))
         held_out = "" if run is None else next((text for text in run.notes if text.startswith(HELD_OUT)), "")
         panel.say(self._held_out_text, held_out)
-        panel.say(self._scores, "" if run is None else describe_scores(run.curves))
+        self._table.show_scores(None if run is None else run.curves)
 
     def _is_same(self, run: Training | None) -> bool:
         """Return whether Start would go on with a stopped run: nothing was changed since."""
@@ -324,7 +309,7 @@ class TrainPanel(Container):
             pairs, chosen = self.pairs(), spec or self.spec
             if chosen is None:
                 return
-            folder = _new_folder(session.preferences.models_folder.parent / "runs", pairs[0].image.layer.name)
+            folder = new_run_folder(session.preferences.models_folder.parent / "runs", pairs[0].image.layer.name)
             run = Training(session.viewer, session.engine, pairs, chosen, folder, start)
         except Unet3dError as error:
             notify_error(error)
@@ -335,14 +320,8 @@ class TrainPanel(Container):
     def begin_corrected(self) -> None:
         """Begin a run that starts from the last one's model and learns what is painted now."""
         run = self._session.training
-        if run is None or run.best is None:
-            return
-        rate = min(run.spec.learning_rate, FINE_TUNING_RATE)
-        changes: dict[str, Any] = {"learning_rate": rate, "steps": self.form.steps.value}
-        if run.held_out:
-            # What this model was scored on stays held out: everything else it may have learnt.
-            changes["validation"] = tuple(HeldOutBox(pair=part.pair, box=part.box) for part in run.held_out)
-        self.begin(run.best, spec=TrainSpec(**{**_fields(run.spec), **changes}))
+        if run is not None and run.best is not None:
+            self.begin(run.best, spec=corrected(run, steps=self.form.steps.value))
 
     def _on_stop(self) -> None:
         if self._session.training is not None:
@@ -366,60 +345,13 @@ class TrainPanel(Container):
     def correct_here(self) -> None:
         """Copy what the network found last, where it was looked at, into annotation that is still empty there."""
         run, labels = self._session.training, self._session.labels
-        if run is None or run.previewed is None or labels is None:
-            return
-        pair = next((pair for pair in run.pairs if pair.labels is labels), None)
-        if pair is not run.pairs[0]:
-            notify("Choose the labels of the first pair in Data: the preview is of its image.")
-            return
-        if pair.meanings.of(0) is not None:
-            notify("In these labels 0 is a class and not unlabelled, so there is nothing to fill in.")
-            return
-        value_of = {
-            index: value for value, index in sorted(pair.meanings.classes.items(), reverse=True) if index is not None
-        }
-        origin = np.array(pair.place().origin)
-        box = run.previewed
-        z = int(
-            np.clip(round(float(labels.world_to_data(self._session.viewer.dims.point)[-3])) + origin[0], *_range(box.z))
-        )
-        plane = run.live[z, slice(*box.y), slice(*box.x)]
-        places = np.argwhere(np.isin(plane, list(value_of)))
-        places = np.column_stack([np.full(len(places), z), places])
-        places += np.array([0, box.y[0], box.x[0]]) - origin
-        inside = ((places >= 0) & (places < labels.data.shape)).all(axis=1)
-        places = places[inside]
-        places = places[np.asarray(labels.data)[tuple(places.T)] == 0]
-        if not len(places):
-            notify("Nothing to copy: everything that the network found here is painted already.")
-            return
-        found = run.live[tuple((places + origin).T)]
-        values = np.array([value_of[int(index)] for index in found], labels.data.dtype)
-        # As a stroke, so that it can be undone.
-        labels.data_setitem(tuple(places.T), values)
+        if run is not None and labels is not None and (reason := copy_prediction(run, labels)):
+            notify(reason)
 
     def show_held_out(self) -> None:
         """Outline the annotation that is held out, in a layer of its own."""
-        run = self._session.training
-        if run is None:
-            return
-        layers = self._session.viewer.layers
-        for old in [layer for layer in layers if layer.metadata.get(_OUTLINE)]:
-            layers.remove(old)
-        for part in run.held_out:
-            chosen = run.pairs[part.pair].image
-            name = f"{chosen.volume.name}, held out"
-            data = np.broadcast_to(np.uint8(0), part.box.shape)
-            keywords = chosen.space.moved([start for start, _ in part.box]).keywords
-            viewer = self._session.viewer
-            active = viewer.layers.selection.active
-            layer = unwrapped(viewer.add_labels(data, name=name, metadata=ILLUSTRATION | {_OUTLINE: True}, **keywords))
-            layer.bounding_box.line_color = OUT_COLOUR
-            layer.bounding_box.line_thickness = 2
-            layer.bounding_box.points = False
-            layer.bounding_box.visible = True
-            layer.editable = False
-            viewer.layers.selection.active = active
+        if self._session.training is not None:
+            outline_held_out(self._session.training)
 
     def _follow(self) -> None:
         run = self._session.training
@@ -459,31 +391,3 @@ class TrainPanel(Container):
             self._later()
             if run.error is not None:
                 notify_error(run.error)
-
-
-def _targets(wanted: Sequence[tuple[Any, Meanings, Any, Any]]) -> tuple[list[Targets], str]:
-    """Return what is annotated, or why it cannot be learnt from."""
-    try:
-        return [
-            read_targets(labels, meanings, volume=shape, origin=origin) for labels, meanings, shape, origin in wanted
-        ], ""
-    except Unet3dError as error:
-        return [], str(error)
-
-
-def _new_folder(runs: Path, name: str) -> Path:
-    """Return a folder that is not there yet."""
-    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
-    stamp = f"{safe} {datetime.now():%Y-%m-%d %H.%M.%S}"
-    folder, number = runs / stamp, 2
-    while folder.exists():
-        folder, number = runs / f"{stamp} {number}", number + 1
-    return folder
-
-
-def _fields(spec: TrainSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in TrainSpec.model_fields}
-
-
-def _range(interval: tuple[int, int]) -> tuple[int, int]:
-    return interval[0], interval[1] - 1

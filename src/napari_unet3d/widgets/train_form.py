@@ -62,6 +62,11 @@ class TrainForm:
         self.patience = SpinBox(value=0, min=0, max=1000, tooltip="Scores without a better one that end it; 0: never.")
         self.seed = SpinBox(value=0, min=0, max=2**31 - 1, tooltip="Of everything that is drawn.")
         self.held_out = CheckBox(value=True, text="hold annotation out", tooltip="Without it no score is known.")
+        self.normalized = CheckBox(
+            value=False,
+            text="batch normalization",
+            tooltip="Scale what every convolution gives by its mean and spread over a patch; takes more memory.",
+        )
         self.main = panel.column(
             panel.row(self.start, label="Start from"),
             panel.row(self.preset, label="Preset"),
@@ -72,6 +77,7 @@ class TrainForm:
             panel.row(self.patch, self.batch, label="patch, batch"),
             panel.row(self.rate, self.every, label="rate, score every"),
             panel.row(self.patience, self.seed, label="patience, seed"),
+            panel.row(self.normalized),
         )
         self.more = panel.Foldable("More", content)
         for box in (self.steps, self.blocks, self.filters, self.batch, self.rate, self.every, self.patience, self.seed):
@@ -87,7 +93,7 @@ class TrainForm:
 
     def update(self) -> None:
         """Derive what can be chosen."""
-        for widget in (self.blocks, self.filters):
+        for widget in (self.blocks, self.filters, self.normalized):
             widget.enabled = self.is_new
 
     def spec(
@@ -115,7 +121,11 @@ class TrainForm:
         SpecError
             If they contradict each other.
         """
-        choices: dict[str, Any] = {"blocks": self.blocks.value, "filters": self.filters.value}
+        choices: dict[str, Any] = {
+            "blocks": self.blocks.value,
+            "filters": self.filters.value,
+            "batch_normalization": self.normalized.value,
+        }
         if card is not None:
             choices = card.network.model_dump()
         try:
@@ -157,6 +167,7 @@ class TrainForm:
             self.every,
             self.patience,
             self.seed,
+            self.normalized,
         )
 
     def _sizes(self, _: Any) -> list[int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_unet3d.widgets.words import duration, times
 
 if TYPE_CHECKING:
-    from napari_unet3d.widgets.training import Curves, Training
+    from napari_unet3d.widgets.training import Training
 
 
 def describe_run(run: Training) -> str:
@@ -33,18 +33,3 @@ def describe_run(run: Training) -> str:
     word = "Stopping after this step; " if run.state == "stopping" else ""
     patch = "" if run.started is None else f", patches of {times(run.started.input_shape)}"
     return f"{word}{done}, {speed}, {left}{patch}; waiting for data {last.waiting:.1%}"
-
-
-def describe_scores(curves: Curves) -> str:
-    """Return the last and the best score of every class, with the voxels that they rest on."""
-    if not curves.scored:
-        return ""
-    lines = []
-    for index, name in enumerate(curves.class_names[1:]):
-        dice = [scores[index] for scores in curves.dice]
-        best = max(range(len(dice)), key=dice.__getitem__)
-        lines.append(
-            f"{name}: Dice {dice[-1]:.3f}, IoU {curves.iou[-1][index]:.3f} ({curves.voxels[-1][index]:,} voxels held "
-            f"out); best {dice[best]:.3f} at step {curves.scored[best]:,}"
-        )
-    return "\n".join(lines)

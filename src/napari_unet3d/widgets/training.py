@@ -6,8 +6,9 @@ It belongs to the window and not to a panel: the dock widget may be closed meanw
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +16,8 @@ import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
@@ -29,14 +29,15 @@ from napari_unet3d.tasks.events import (
     StepDone,
     Validated,
 )
-from napari_unet3d.tasks.jobs import FOCUS, LIVE, PairPlace, TrainJob, TrainJobResult, image_of, labels_of
+from napari_unet3d.tasks.jobs import FOCUS, LIVE, TrainJob, TrainJobResult, image_of, labels_of
 from napari_unet3d.tasks.run_folder import BEST, LAST
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets.activity import Activity
 from napari_unet3d.widgets.colours import class_colormap, class_features
-from napari_unet3d.widgets.layers import ILLUSTRATION, LayerVolume, layer_volume, unwrapped
+from napari_unet3d.widgets.curves import Curves
+from napari_unet3d.widgets.layers import ILLUSTRATION, layer_volume, unwrapped
+from napari_unet3d.widgets.pairs import Pair
 from napari_unet3d.widgets.view import refresh_boxes
-from napari_unet3d.widgets.words import times
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -48,114 +49,6 @@ if TYPE_CHECKING:
 _POLL_MS = 100
 
 State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """An image with its annotation.
-
-    Attributes
-    ----------
-    image
-        The volume of an image layer.
-    labels
-        The labels layer.
-    meanings
-        What its values mean.
-    """
-
-    image: LayerVolume
-    labels: Labels
-    meanings: Meanings
-
-    @property
-    def name(self) -> str:
-        """Return what it is called in a list."""
-        return f"{self.image.layer.name} + {self.labels.name}"
-
-    def place(self) -> PairPlace:
-        """Return where it lies, for a job.
-
-        Raises
-        ------
-        SpecError
-            If the labels do not lie on the voxels of the image; with both.
-        """
-        painted = layer_volume(self.labels)
-        return PairPlace(
-            meanings=self.meanings,
-            origin=_origin(painted, self.image),
-            voxel_size=self.image.volume.voxel_size,
-            unit=self.image.volume.unit,
-            image=self.image.on_disk,
-            labels=painted.on_disk,
-        )
-
-
-def _origin(painted: LayerVolume, image: LayerVolume) -> tuple[int, int, int]:
-    """Return where the first voxel of the labels lies in the image, in its voxels."""
-    ours = [painted.space.to_world(point) for point in ((0, 0, 0), (1, 1, 1), (2, 0, 1))]
-    first, *others = (image.space.to_voxels(point) for point in ours)
-    start = np.rint(first)
-    wanted = [start + np.array(step) for step in ((1, 1, 1), (2, 0, 1))]
-    is_on_grid = np.allclose(first, start, atol=0.1) and all(
-        np.allclose(found, expected, atol=0.1) for found, expected in zip(others, wanted, strict=True)
-    )
-    inside = Box.whole(painted.shape).shifted((int(start[0]), int(start[1]), int(start[2])))
-    if not is_on_grid or inside.intersection(Box.whole(image.shape)) != inside:
-        raise SpecError(
-            f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) does not "
-            f"lie on the voxels of '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}); "
-            "annotation must."
-        )
-    return int(start[0]), int(start[1]), int(start[2])
-
-
-@dataclass
-class Curves:
-    """The history of a run.
-
-    Attributes
-    ----------
-    class_names
-        Of the model.
-    steps, losses
-        Of every step.
-    scored, held_out, dice, iou, voxels
-        Of every score: its step, the loss, and one a class but the first.
-    """
-
-    class_names: tuple[str, ...]
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    scored: list[int] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    dice: list[tuple[float, ...]] = field(default_factory=list)
-    iou: list[tuple[float, ...]] = field(default_factory=list)
-    voxels: list[tuple[int, ...]] = field(default_factory=list)
-
-    def forget_after(self, step: int) -> None:
-        """Cut everything after a step, from which a run goes on."""
-        n = sum(at <= step for at in self.steps)
-        del self.steps[n:], self.losses[n:]
-        n = sum(at <= step for at in self.scored)
-        for values in (self.scored, self.held_out, self.dice, self.iou, self.voxels):
-            del values[n:]
-
-    def as_csv(self) -> str:
-        """Return the history as a table."""
-        names = self.class_names[1:]
-        lines = [
-            ",".join(["step", "loss", "held-out loss", *(f"dice {n}" for n in names), *(f"voxels {n}" for n in names)])
-        ]
-        scores = {step: at for at, step in enumerate(self.scored)}
-        for step, loss in zip(self.steps, self.losses, strict=True):
-            at = scores.get(step)
-            tail = [""] * (1 + 2 * len(names))
-            if at is not None:
-                tail = [repr(self.held_out[at]), *map(repr, self.dice[at]), *map(str, self.voxels[at])]
-            lines.append(",".join([str(step), repr(loss), *tail]))
-        return "\n".join(lines) + "\n"
 
 
 class Training:
@@ -419,3 +312,13 @@ class Training:
 def _spatial(point: Sequence[float]) -> Sequence[float]:
     """Return the last three of the coordinates of a point of the window."""
     return list(point)[-3:]
+
+
+def new_run_folder(runs: Path, name: str) -> Path:
+    """Return a folder for a run on what is called `name`, that is not there yet."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    stamp = f"{safe} {datetime.now():%Y-%m-%d %H.%M.%S}"
+    folder, number = runs / stamp, 2
+    while folder.exists():
+        folder, number = runs / f"{stamp} {number}", number + 1
+    return folder

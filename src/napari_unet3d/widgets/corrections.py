@@ -1,0 +1,93 @@
+"""From a model to a better one: what it finds becomes annotation to correct, and what it learns next.
+
+What was held out stays held out, and is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet3d.tasks.recipes import FINE_TUNING_RATE
+from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
+from napari_unet3d.widgets.layers import ILLUSTRATION, unwrapped
+from napari_unet3d.widgets.tile_boxes import OUT_COLOUR
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet3d.widgets.training import Training
+
+# In the metadata of the outlines of what is held out.
+_OUTLINE = "held out"
+
+
+def corrected(run: Training, *, steps: int) -> TrainSpec:
+    """Return the choices for a run that goes on from the model of another one."""
+    changes: dict[str, Any] = {"learning_rate": min(run.spec.learning_rate, FINE_TUNING_RATE), "steps": steps}
+    if run.held_out:
+        # What this model was scored on stays held out: everything else it may have learnt.
+        changes["validation"] = tuple(HeldOutBox(pair=part.pair, box=part.box) for part in run.held_out)
+    return run.spec.changed(**changes)
+
+
+def copy_prediction(run: Training, labels: Labels) -> str:
+    """Copy what a network found in the shown slice, where it was looked at, into annotation that is empty there.
+
+    Parameters
+    ----------
+    run
+        Whose live preview it is.
+    labels
+        What is painted; it is changed as by a stroke, which can be undone.
+
+    Returns
+    -------
+    str
+        Why nothing was copied, or nothing.
+    """
+    pair = next((pair for pair in run.pairs if pair.labels is labels), None)
+    if run.previewed is None:
+        return "There is no preview yet to copy from."
+    if pair is not run.pairs[0]:
+        return "Choose the labels of the first pair in Data: the preview is of its image."
+    if pair.meanings.of(0) is not None:
+        return "In these labels 0 is a class and not unlabelled, so there is nothing to fill in."
+    value_of = {
+        index: value for value, index in sorted(pair.meanings.classes.items(), reverse=True) if index is not None
+    }
+    origin, box = np.array(pair.place().origin), run.previewed
+    shown = round(float(labels.world_to_data(run.viewer.dims.point)[-3])) + origin[0]
+    z = int(np.clip(shown, box.z[0], box.z[1] - 1))
+    plane = run.live[z, slice(*box.y), slice(*box.x)]
+    found = np.argwhere(np.isin(plane, list(value_of)))
+    places = np.column_stack([np.full(len(found), z), found]) + np.array([0, box.y[0], box.x[0]]) - origin
+    places = places[((places >= 0) & (places < labels.data.shape)).all(axis=1)]
+    places = places[np.asarray(labels.data)[tuple(places.T)] == 0]
+    if not len(places):
+        return "Nothing to copy: everything that the network found here is painted already."
+    classes = run.live[tuple((places + origin).T)]
+    values = np.array([value_of[int(index)] for index in classes], labels.data.dtype)
+    labels.data_setitem(tuple(places.T), values)
+    return ""
+
+
+def outline_held_out(run: Training) -> None:
+    """Outline the annotation that is held out, each box in a layer of its own."""
+    viewer = run.viewer
+    for old in [layer for layer in viewer.layers if layer.metadata.get(_OUTLINE)]:
+        viewer.layers.remove(old)
+    for part in run.held_out:
+        chosen = run.pairs[part.pair].image
+        name = f"{chosen.volume.name}, held out"
+        data = np.broadcast_to(np.uint8(0), part.box.shape)
+        keywords = chosen.space.moved([start for start, _ in part.box]).keywords
+        active = viewer.layers.selection.active
+        layer = unwrapped(viewer.add_labels(data, name=name, metadata=ILLUSTRATION | {_OUTLINE: True}, **keywords))
+        layer.bounding_box.line_color = OUT_COLOUR
+        layer.bounding_box.line_thickness = 2
+        layer.bounding_box.points = False
+        layer.bounding_box.visible = True
+        layer.editable = False
+        viewer.layers.selection.active = active

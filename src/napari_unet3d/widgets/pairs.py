@@ -1,0 +1,104 @@
+"""What the window learns from: an image layer with its labels layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.targets import Targets, read_targets
+from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.tasks.jobs import PairPlace
+from napari_unet3d.widgets.layers import LayerVolume, layer_volume
+from napari_unet3d.widgets.words import times
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An image with its annotation.
+
+    Attributes
+    ----------
+    image
+        The volume of an image layer.
+    labels
+        The labels layer.
+    meanings
+        What its values mean.
+    """
+
+    image: LayerVolume
+    labels: Labels
+    meanings: Meanings
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a list."""
+        return f"{self.image.layer.name} + {self.labels.name}"
+
+    def place(self) -> PairPlace:
+        """Return where it lies, for a job.
+
+        Raises
+        ------
+        SpecError
+            If the labels do not lie on the voxels of the image; with both.
+        """
+        painted = layer_volume(self.labels)
+        return PairPlace(
+            meanings=self.meanings,
+            origin=_origin(painted, self.image),
+            voxel_size=self.image.volume.voxel_size,
+            unit=self.image.volume.unit,
+            image=self.image.on_disk,
+            labels=painted.on_disk,
+        )
+
+
+def _origin(painted: LayerVolume, image: LayerVolume) -> tuple[int, int, int]:
+    """Return where the first voxel of the labels lies in the image, in its voxels."""
+    ours = [painted.space.to_world(point) for point in ((0, 0, 0), (1, 1, 1), (2, 0, 1))]
+    first, *others = (image.space.to_voxels(point) for point in ours)
+    start = np.rint(first)
+    wanted = [start + np.array(step) for step in ((1, 1, 1), (2, 0, 1))]
+    is_on_grid = np.allclose(first, start, atol=0.1) and all(
+        np.allclose(found, expected, atol=0.1) for found, expected in zip(others, wanted, strict=True)
+    )
+    inside = Box.whole(painted.shape).shifted((int(start[0]), int(start[1]), int(start[2])))
+    if not is_on_grid or inside.intersection(Box.whole(image.shape)) != inside:
+        raise SpecError(
+            f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) does not "
+            f"lie on the voxels of '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}); "
+            "annotation must."
+        )
+    return int(start[0]), int(start[1]), int(start[2])
+
+
+def reading(pairs: Sequence[Pair]) -> Callable[[], tuple[list[Targets], str]]:
+    """Return what reads the annotation of all pairs, in another thread: it returns that, or why it does not suit.
+
+    Raises
+    ------
+    Unet3dError
+        If the labels do not lie on the voxels of their image.
+    """
+    places = [pair.place() for pair in pairs]
+    data = [(layer_volume(pair.labels).volume.data, pair.image.shape) for pair in pairs]
+
+    def read() -> tuple[list[Targets], str]:
+        try:
+            return [
+                read_targets(labels, place.meanings, volume=shape, origin=place.origin)
+                for (labels, shape), place in zip(data, places, strict=True)
+            ], ""
+        except Unet3dError as error:
+            return [], str(error)
+
+    return read
