@@ -111,3 +111,15 @@ def test_floats_that_are_whole_are_classes():
 def test_labels_outside_their_image_are_refused_with_both_boxes(origin):
     with pytest.raises(SpecError, match=r"labels cover .* and the image 0:4,0:4,0:4"):
         read_targets(np.ones((4, 4, 4), np.uint8), MEANINGS, volume=(4, 4, 4), origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("planes", "expected"),
+    [([5], True), ([5, 6], False), ([5, 15], True), ([5, 6, 7, 8], False), ([0, 1, 9], True), (range(0, 20, 2), False)],
+)
+def test_planes_are_painted_one_by_one_where_most_between_them_are_left_out(planes, expected):
+    labels = np.zeros((20, 4, 5), np.uint8)
+    labels[list(planes)] = 1
+    for axis in range(3):
+        targets = read_targets(np.moveaxis(labels, 0, axis), Meanings.painted(("a", "b")))
+        assert targets.is_slicewise(axis) == expected

@@ -101,3 +101,25 @@ def test_certain_boxes_are_held_out_with_their_gap():
 def test_boxes_that_leave_nothing_are_refused(box, words):
     with pytest.raises(SpecError, match=words):
         hold_boxes_out([slices([17, 48, 77])], [(0, box)], gap=20)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.integers(2, 4))
+def test_annotations_of_one_image_are_held_out_together(seed, gap, n):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(k) for k in rng.integers(20, 50, 3))
+    volumes = []
+    for number in range(n):
+        labels = np.zeros(shape, np.uint8)
+        planes = rng.choice(shape[0], int(rng.integers(1, 6)), replace=False)
+        labels[planes] = rng.integers(1, 3, (len(planes), *shape[1:]))
+        labels[:, : number * 3] = 0
+        volumes.append(read_targets(labels, MEANINGS))
+    images = [str(number % 2) for number in range(n)]
+    split = hold_out(volumes, gap, images)
+    for number, box in split.boxes:
+        low, high = (np.array([interval[end] for interval in box]) for end in (0, 1))
+        for targets, image in zip(split.training, images, strict=True):
+            if image == images[number]:
+                inside = ((known(targets) >= low - gap) & (known(targets) < high + gap)).all(axis=1)
+                assert not inside.any()

@@ -381,6 +381,19 @@ def test_ending_the_engine_stops_what_runs_and_what_waits_and_gives_the_memory_b
     assert (engine.pid, engine.used_bytes) == (None, 0)
 
 
+def test_a_worker_that_shall_end_softly_stays_for_whoever_came_meanwhile(model_folder, volume, tmp_path):
+    engine = LocalEngine(log=tmp_path / "worker.log")
+    spec = SPECS["labels"]
+    first = engine.submit(SegmentJob(model=model_folder, spec=spec), arrays_for(volume, spec))
+    next(first.events())
+    engine.end_softly(60)
+    second = engine.submit(SegmentJob(model=model_folder, spec=spec), arrays_for(volume, spec))
+    assert second.wait() is not None
+    assert first.state == "stopped"
+    engine.end_softly(60)
+    assert wait_until(lambda: engine.state == "off", 10)
+
+
 def test_the_worker_ends_when_nothing_comes_and_starts_again_when_something_does(tmp_path):
     engine = LocalEngine(idle_seconds=0.3, log=tmp_path / "worker.log")
     assert engine.state == "off"

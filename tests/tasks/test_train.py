@@ -9,14 +9,14 @@ from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augmentation import PRESETS
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import OutOfMemoryError, OutputError, SpecError, TrainingError
+from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, SpecError, TrainingError
 from napari_unet3d.network import training
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
 from napari_unet3d.tasks.run_folder import BEST, LAST, LOCK_FILE, RunFolder
 from napari_unet3d.tasks.train import train
 from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
-from napari_unet3d.tasks.training_data import TrainingPair
+from napari_unet3d.tasks.training_data import TrainingPair, read_training_data
 from tests.tasks.balls import balls
 
 NAMES = ("background", "ball")
@@ -230,6 +230,88 @@ def test_memory_that_runs_out_makes_the_patches_smaller_three_times(monkeypatch)
     full_above(0)
     with pytest.raises(OutOfMemoryError, match="no memory left for a patch"):
         run_to_end(train(SPEC, [PAIR]))
+
+
+def test_memory_that_runs_out_in_a_score_leaves_the_patches_and_the_next_score(monkeypatch):
+    from napari_unet3d.tasks.validate import ValidationSet
+
+    score, calls = ValidationSet.score, iter([True, False, False])
+
+    def full_once(self, *arguments, **choices):
+        if next(calls):
+            raise OutOfMemoryError("full")
+        return score(self, *arguments, **choices)
+
+    monkeypatch.setattr(ValidationSet, "score", full_once)
+    _, events = run_to_end(train(SPEC, [PAIR]))
+    assert [event.step for event in events if isinstance(event, Validated)] == [6, 8]
+    assert len([event for event in events if isinstance(event, Started)]) == 1
+    assert any("no memory left for a score" in event.text for event in events if isinstance(event, Note))
+
+
+def test_memory_that_runs_out_in_the_preview_ends_the_preview(monkeypatch):
+    from napari_unet3d.tasks.live import LivePreview, Watcher
+
+    def full(self, probabilities):
+        raise OutOfMemoryError("full")
+
+    monkeypatch.setattr(Watcher, "look", full)
+    live = LivePreview(0, np.zeros((1, 1, 4), np.int32), np.zeros(IMAGE.shape, np.uint8))
+    result, events = run_to_end(train(SPEC, [PAIR], live=live))
+    assert result.steps == 8
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert sum("no memory left for the live preview" in text for text in notes) == 1
+
+
+def test_what_does_not_fit_the_checkpoint_leaves_the_folder_as_it_was(tmp_path):
+    stop_after(in_folder(tmp_path / "run"), 4)
+
+    def files():
+        return {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+    before = files()
+    wider = with_changes(network=NetworkSpec(blocks=0, filters=5))
+    with pytest.raises(ModelError, match="of shape"):
+        run_to_end(in_folder(tmp_path / "run", wider, resume=True, force=True))
+    assert files() == before
+
+
+def test_the_scored_tiles_do_not_depend_on_free_memory(monkeypatch):
+    from napari_unet3d.network import devices
+
+    def scores():
+        return [event.loss for event in run_to_end(train(SPEC, [PAIR]))[1] if isinstance(event, Validated)]
+
+    plenty = scores()
+    monkeypatch.setattr(devices, "usable_memory", lambda *_, **__: 256 << 20)
+    assert scores() == plenty
+
+
+def test_an_image_that_is_passed_twice_is_held_out_once():
+    first, second = LABELS.copy(), LABELS.copy()
+    first[40:], second[:40] = 0, 0
+    pairs = [TrainingPair(IMAGE, painted, MEANINGS) for painted in (first, second)]
+    spec = with_changes(steps=1, validation=(HeldOutBox(pair=0, box=Box((30, 31), (0, 64), (0, 64))),))
+    data = read_training_data(pairs, spec)
+    both = [data.volumes[i].targets.within([Box((10, 51), (0, 64), (0, 64))]).n_voxels for i in (0, 1)]
+    left = [data.learnt[i].targets.n_voxels for i in (0, 1)]
+    assert all(n < data.volumes[i].targets.n_voxels for i, n in enumerate(left) if both[i])
+    other = np.ascontiguousarray(IMAGE[::-1])
+    apart = read_training_data([pairs[0], TrainingPair(other, second, MEANINGS)], spec)
+    assert apart.learnt[1].targets.n_voxels == data.volumes[1].targets.n_voxels
+
+
+def test_batch_normalization_learns_and_goes_on_to_the_same_bytes(tmp_path):
+    spec = with_changes(network=NetworkSpec(blocks=0, filters=4, batch_normalization=True))
+    whole, _ = run_to_end(in_folder(tmp_path / "whole", spec))
+    stop_after(in_folder(tmp_path / "broken", spec), 4)
+    run_to_end(in_folder(tmp_path / "broken", spec, resume=True))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "broken")
+    assert weights_of(tmp_path / "whole" / LAST) == weights_of(tmp_path / "broken" / LAST)
+    grown, _ = run_to_end(train(spec.changed(steps=1), [PAIR], start=whole.last))
+    assert grown.last.spec.batch_normalization
+    with pytest.raises(SpecError, match="has batch normalization"):
+        run_to_end(train(SPEC, [PAIR], start=whole.last))
 
 
 def test_it_stops_when_it_gets_no_better():

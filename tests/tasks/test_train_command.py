@@ -174,3 +174,46 @@ def test_a_signal_waits_for_the_step_and_everything_is_kept(tmp_path, capsys, na
     with RunFolder(tmp_path / "run") as folder:
         assert folder.load_checkpoint().position.step == 3
     assert signal.getsignal(getattr(signal, name)) == before
+
+
+def test_the_table_of_a_run_that_went_on_is_of_all_of_it(tmp_path, files, capsys):
+    words = ["train", *files, "--classes", CLASSES, "--output", tmp_path / "run", *SMALL]
+    assert command(*words) == 0
+    whole = capsys.readouterr().out
+    assert "best.unet3d and last.unet3d are models" in whole
+    assert command(*words, "--resume") == 0
+    again = capsys.readouterr().out
+    assert [line for line in again.splitlines() if "waiting" not in line] == [
+        line for line in whole.splitlines() if "waiting" not in line
+    ]
+
+
+def test_a_run_that_could_not_be_written_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    from napari_unet3d import atomic
+    from napari_unet3d.cli.training import follow_training
+
+    put = atomic.put_in_place
+
+    def full_at_last(partial, target, *, overwrite):
+        if target.name == LAST and (tmp_path / "run" / LAST).is_dir():
+            raise OSError(28, "No space left on device")
+        put(partial, target, overwrite=overwrite)
+
+    monkeypatch.setattr(atomic, "put_in_place", full_at_last)
+    follow_training(in_folder(tmp_path / "run"), tmp_path / "run")
+    assert "8 steps, of which those after 3 could not be written" in capsys.readouterr().out
+
+
+def test_a_lock_is_taken_over_from_a_process_that_is_gone_and_not_from_one_that_begins(tmp_path):
+    from napari_unet3d.errors import TrainingError
+    from napari_unet3d.tasks.run_folder import LOCK_FILE
+
+    (tmp_path / "run").mkdir()
+    lock = tmp_path / "run" / LOCK_FILE
+    lock.write_text("")
+    with pytest.raises(TrainingError, match="has just begun"), RunFolder(tmp_path / "run"):
+        pass
+    os.utime(lock, (0, 0))
+    with RunFolder(tmp_path / "run"):
+        assert lock.read_text().split()[0] == str(os.getpid())
+    assert not list((tmp_path / "run").iterdir())

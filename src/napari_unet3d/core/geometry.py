@@ -24,6 +24,8 @@ AXES = ("z", "y", "x")
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
 # Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.8 to 2.1 times what the layers give.
 _TRAINING, _TRAINING_BUFFERS = 2.1, 64 << 20
+# With batch normalization what a convolution gives is kept twice.
+_NORMALIZING = 1
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -243,8 +245,8 @@ def peak_bytes(shape: Sequence[int], spec: NetworkSpec, *, bytes_per_value: int 
 def training_bytes(shape: Sequence[int], spec: NetworkSpec, *, batch: int = 1, bytes_per_value: int = 4) -> int:
     """Return the memory that a step of training takes beyond the program itself, in bytes.
 
-    What every layer gives is kept for the way back, and as much again for what comes back; the weights with their
-    gradients, two moments and an average.
+    What every layer gives is kept for the way back, before and after batch normalization, and as much again for what
+    comes back; the weights with their gradients, two moments and an average.
 
     Parameters
     ----------
@@ -259,7 +261,11 @@ def training_bytes(shape: Sequence[int], spec: NetworkSpec, *, batch: int = 1, b
     """
     tables = [_lengths(size, spec.blocks) for size in shape]
     kept = sum(
-        tables[0][index] * tables[1][index] * tables[2][index] * layer.channels_out
+        tables[0][index]
+        * tables[1][index]
+        * tables[2][index]
+        * layer.channels_out
+        * (1 + _NORMALIZING * layer.is_normalized)
         for index, layer in enumerate(spec.layers)
     )
     return int(_TRAINING * batch * bytes_per_value * kept) + 4 * 4 * n_parameters(spec) + _TRAINING_BUFFERS

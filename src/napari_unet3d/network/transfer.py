@@ -13,7 +13,7 @@ from napari_unet3d.network.model import Model
 
 _KERNEL, _BIAS = "output_logits/kernel", "output_logits/bias"
 # What must be the same; classes may differ, and dropout has no weights.
-_KEPT = ("blocks", "filters", "channels", "batch_normalization")
+_COUNTS = ("blocks", "filters", "channels")
 
 
 def transferred(
@@ -37,13 +37,15 @@ def transferred(
     SpecError
         If the networks differ in more than their classes.
     """
-    for name in _KEPT:
+    for name in _COUNTS:
         theirs, ours = getattr(start.spec, name), getattr(network, name)
         if theirs != ours:
             raise SpecError(
-                f"The model to start from has {name.replace('_', ' ')} {theirs} and the network {ours}; "
-                "they must be the same."
+                f"The model to start from has {theirs} {name} and the network {ours}; they must be the same."
             )
+    if start.spec.batch_normalization != network.batch_normalization:
+        has = "has" if start.spec.batch_normalization else "has no"
+        raise SpecError(f"The model to start from {has} batch normalization; the network must be like it.")
     weights = {name: np.array(array) for name, array in start.weights.items()}
     known = start.card.class_names
     if known == tuple(class_names):
