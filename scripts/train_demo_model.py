@@ -2,8 +2,10 @@
 
     python scripts/train_demo_model.py
 
-Takes about 25 minutes on two CPU cores. The seeds are fixed; the best model of the run is chosen on a volume that it
-does not learn from, and scored on whole volumes of other seeds that it never saw, by arg-max, without clean-up.
+Takes about 15 minutes on two CPU cores. It learns from what somebody would paint: the surroundings of all that is
+bright, neurites and debris, for most of a volume is dark and teaches nothing. The seeds are fixed; the best model of
+the run is chosen on a volume that it does not learn from, and scored on whole volumes of other seeds that it never
+saw, by arg-max, without clean-up.
 """
 
 from __future__ import annotations
@@ -14,16 +16,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
 
 import napari_unet3d
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.augmentation import PRESETS
+from napari_unet3d.core.augmentation import AugmentSpec, Flips, Gain, Noise, Offset, QuarterTurns
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.metrics import dice
 from napari_unet3d.network.model import Model, ModelCard
 from napari_unet3d.network.store import save_model
-from napari_unet3d.sample_data import UNIT, VOXEL_SIZE, synthetic_neurons
+from napari_unet3d.sample_data import UNIT, VOXEL_SIZE, Sample, synthetic_neurons
 from napari_unet3d.tasks.events import Note, StepDone, Validated
 from napari_unet3d.tasks.train_files import train_files
 from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
@@ -35,6 +39,22 @@ TRAINING_SEEDS = tuple(range(100, 124))
 CHOOSING_SEED = 124
 HELD_OUT_SEEDS = (0, 1, 2)
 STEPS = 1400
+# How far around what is bright is annotated, in voxels.
+MARGIN = 6
+AUGMENT = AugmentSpec(
+    flips=Flips(probability=1),
+    quarter_turns=QuarterTurns(probability=1, kind="about z"),
+    gain=Gain(probability=1, factor=(0.6, 1.6)),
+    offset=Offset(probability=1),
+    noise=Noise(probability=0.3),
+)
+
+
+def painted(sample: Sample) -> npt.NDArray[np.uint8]:
+    """Return annotation: 0 unlabelled, 1 background, 2 neurite."""
+    is_neurite = sample.mask == 1
+    is_bright = is_neurite | (sample.image > np.median(sample.image[is_neurite]))
+    return np.where(ndimage.binary_dilation(is_bright, iterations=MARGIN), sample.mask + 1, 0).astype(np.uint8)
 
 
 def choices(steps: int, shape: tuple[int, int, int]) -> TrainSpec:
@@ -45,8 +65,8 @@ def choices(steps: int, shape: tuple[int, int, int]) -> TrainSpec:
         patch=(132, 156, 156),
         steps=steps,
         seed=17,
-        augment=PRESETS["isotropic light microscopy"],
-        learning_rate=4e-3,
+        augment=AUGMENT,
+        learning_rate=3e-3,
         class_weights=(1.0, 2.0),
         validation=(HeldOutBox(pair=len(TRAINING_SEEDS), box=Box.whole(shape)),),
         validate_every=100,
@@ -93,8 +113,8 @@ def main() -> None:
     asked = parser.parse_args()
 
     samples = [synthetic_neurons(seed=seed) for seed in (*TRAINING_SEEDS, CHOOSING_SEED)]
-    meanings = Meanings.indices(CLASS_NAMES)
-    pairs = [TrainingPair(s.image, s.mask, meanings, voxel_size=VOXEL_SIZE, unit=UNIT) for s in samples]
+    meanings = Meanings.painted(CLASS_NAMES)
+    pairs = [TrainingPair(s.image, painted(s), meanings, voxel_size=VOXEL_SIZE, unit=UNIT) for s in samples]
     spec = choices(asked.steps, samples[-1].mask.shape)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

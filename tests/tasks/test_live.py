@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 import napari_unet3d
 from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.normalize import measure
 from napari_unet3d.network.devices import select_device
-from napari_unet3d.tasks.live import LivePreview, Watcher
+from napari_unet3d.tasks.live import LivePreview, Watcher, preview_shape
 from tests.models import random_model
 
 IMAGE = np.random.default_rng(0).normal(size=(50, 130, 120)).astype(np.float32)
@@ -29,11 +30,13 @@ def probabilities(image):
 def test_it_is_what_a_segmentation_gives_there():
     expected = napari_unet3d.segment(IMAGE, MODEL)
     for voxel in ((0, 0, 0), (25, 60, 60), (49, 129, 119), (7, 100, 3)):
-        focus, sink = np.array([[[1, *voxel]]], np.int32), np.full(IMAGE.shape, 9, np.uint8)
+        focus = np.array([[[1, *voxel]]], np.int32)
+        sink = np.full(preview_shape(MODEL.spec, IMAGE.shape), 9, np.uint8)
         box = watcher(focus, sink).look(probabilities)
         assert all(a <= at < b for at, (a, b) in zip(voxel, box, strict=True))
-        np.testing.assert_array_equal(sink[box.slices], expected[box.slices])
-        sink[box.slices] = 9
+        written = Box.whole(box.shape).slices
+        np.testing.assert_array_equal(sink[written], expected[box.slices])
+        sink[written] = 9
         assert (sink == 9).all()
 
 
@@ -47,6 +50,7 @@ def test_every_voxel_that_is_looked_at_is_in_the_box_that_is_written(blocks, sha
     for at, (start, stop), n in zip(voxel, write, shape, strict=True):
         assert 0 <= start <= at < stop <= n
         assert start % (2 << blocks) == 0
+    assert all(n <= most for n, most in zip(write.shape, preview_shape(NetworkSpec(blocks=blocks), shape), strict=True))
 
 
 def test_it_waits_until_it_is_wanted_and_until_it_is_time():

@@ -95,7 +95,9 @@ def test_what_is_looked_at_is_segmented_meanwhile(panel, session, viewer, qtbot,
     assert z0 <= 30 < z1
     assert is_illustration(run.layer)
     np.testing.assert_allclose(run.layer.scale, SPACE["scale"])
-    np.testing.assert_allclose(run.layer.translate, SPACE["translate"])
+    corner = [start for start, _ in run.previewed]
+    np.testing.assert_allclose(run.layer.translate, np.add(SPACE["translate"], np.multiply(SPACE["scale"], corner)))
+    assert run.layer.data.shape == run.previewed.shape
     labels = session.labels
     before = labels.data.copy()
     viewer.dims.set_point(0, 3 + 31 * 0.5) if z1 > 31 else viewer.dims.set_point(0, 3 + 29 * 0.5)

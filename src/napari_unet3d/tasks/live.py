@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.geometry import alignment, halo, input_size_for, output_shape
+from napari_unet3d.core.geometry import Shape, alignment, halo, input_size_for, output_shape
 from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.tiling import Readable, read_reflected
@@ -35,12 +35,26 @@ class LivePreview:
         (1, 1, 4) int32: 1 if a preview is wanted, and the voxel (z, y, x) that is looked at. It is read again and
         again, so it may change.
     sink
-        (z, y, x) uint8, takes the classes.
+        uint8 of `preview_shape`: takes the classes of what is previewed, from its first voxel on; the box that was
+        written may be smaller at the end of a volume.
     """
 
     pair: int
     focus: Readable
     sink: Writable
+
+
+def preview_shape(network: NetworkSpec, image: Sequence[int]) -> Shape:
+    """Return the size (z, y, x) of what is previewed of an image: around a slice, and wide enough to judge it by."""
+    z, y, x = output_shape(_input_shape(network, image), blocks=network.blocks)
+    return z, y, x
+
+
+def _input_shape(network: NetworkSpec, image: Sequence[int]) -> Shape:
+    # As thin as the network allows.
+    thin = input_size_for(alignment(network.blocks), blocks=network.blocks)
+    y, x = (input_size_for(min(n, _WIDTH), blocks=network.blocks) for n in image[1:3])
+    return thin, y, x
 
 
 class Watcher:
@@ -59,10 +73,6 @@ class Watcher:
     def __init__(self, live: LivePreview, image: Readable, scaling: Scaling, spec: NetworkSpec) -> None:
         self._live, self._image, self._scaling, self._spec = live, image, scaling, spec
         self._due = 0.0
-        # Around one slice: as thin as the network allows, and wide enough to judge it by.
-        thin = input_size_for(alignment(spec.blocks), blocks=spec.blocks)
-        _, *across = (input_size_for(min(n, _WIDTH), blocks=spec.blocks) for n in image.shape[:3])
-        self._shape = (thin, across[0], across[1])
 
     def look(self, probabilities: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> Box | None:
         """Segment what is looked at if it is time, and return where that is."""
@@ -81,7 +91,7 @@ class Watcher:
         z, y, x = (
             slice(a - start - margin, b - start - margin) for (start, _), (a, b) in zip(read, write, strict=True)
         )
-        self._live.sink[write.slices] = probabilities(image)[z, y, x].argmax(-1).astype(np.uint8)
+        self._live.sink[Box.whole(write.shape).slices] = probabilities(image)[z, y, x].argmax(-1).astype(np.uint8)
         took = time.monotonic() - begun
         self._due = time.monotonic() + max(_SECONDS_BETWEEN, took / _SHARE)
         return write
@@ -89,7 +99,7 @@ class Watcher:
     def _boxes(self, voxel: list[Any]) -> tuple[Box, Box]:
         """Return what is read and what is written: tiles begin on the grid of the poolings, as in a segmentation."""
         step, margin = alignment(self._spec.blocks), halo(self._spec.blocks)
-        outputs = output_shape(self._shape, blocks=self._spec.blocks)
+        outputs = preview_shape(self._spec, self._image.shape)
         read, write = [], []
         for at, out, n in zip(voxel, outputs, self._image.shape[:3], strict=True):
             start = max(0, min(int(at) - out // 2, n - out)) // step * step

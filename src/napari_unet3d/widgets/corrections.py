@@ -60,14 +60,15 @@ def copy_prediction(run: Training, labels: Labels) -> str:
     origin, box = np.array(pair.place().origin), run.previewed
     shown = round(float(labels.world_to_data(run.viewer.dims.point)[-3])) + origin[0]
     z = int(np.clip(shown, box.z[0], box.z[1] - 1))
-    plane = run.live[z, slice(*box.y), slice(*box.x)]
+    corner = np.array([z, box.y[0], box.x[0]])
+    plane = run.preview[z - box.z[0]]
     found = np.argwhere(np.isin(plane, list(value_of)))
-    places = np.column_stack([np.full(len(found), z), found]) + np.array([0, box.y[0], box.x[0]]) - origin
+    places = np.insert(found, 0, 0, axis=1) + corner - origin
     places = places[((places >= 0) & (places < labels.data.shape)).all(axis=1)]
     places = places[np.asarray(labels.data)[tuple(places.T)] == 0]
     if not len(places):
         return "Nothing to copy: everything that the network found here is painted already."
-    classes = run.live[tuple((places + origin).T)]
+    classes = plane[tuple((places + origin - corner)[:, 1:].T)]
     values = np.array([value_of[int(index)] for index in classes], labels.data.dtype)
     labels.data_setitem(tuple(places.T), values)
     return ""

@@ -30,6 +30,7 @@ from napari_unet3d.tasks.events import (
     Validated,
 )
 from napari_unet3d.tasks.jobs import FOCUS, LIVE, TrainJob, TrainJobResult, image_of, labels_of
+from napari_unet3d.tasks.live import preview_shape
 from napari_unet3d.tasks.run_folder import BEST, LAST
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets.activity import Activity
@@ -37,7 +38,6 @@ from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.curves import Curves
 from napari_unet3d.widgets.layers import ILLUSTRATION, layer_volume, unwrapped
 from napari_unet3d.widgets.pairs import Pair
-from napari_unet3d.widgets.view import refresh_boxes
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -85,8 +85,9 @@ class Training:
         Whether what is looked at is segmented meanwhile.
     held_out
         What is scored and not learnt from.
-    previewed
-        Where the live preview was made last, in voxels of the first image.
+    previewed, preview
+        Where the live preview was made last, in voxels of the first image, and the classes that were found there,
+        (z, y, x) uint8.
     """
 
     changed = Signal()
@@ -123,11 +124,8 @@ class Training:
         self.held_out: list[HeldOut] = []
         self.layer: Labels | None = None
         self._focus = np.zeros((1, 1, 4), np.int32)
-        try:
-            self._live: Any = np.zeros(self.pairs[0].image.shape, np.uint8)
-        except MemoryError:
-            # Too large to show a preview of.
-            self._live = None
+        self._live = np.zeros(preview_shape(spec.network, self.pairs[0].image.shape), np.uint8)
+        self.preview = self._live
         self._run: Run | None = None
         self._timer = QTimer()
         self._timer.setInterval(_POLL_MS)
@@ -152,11 +150,6 @@ class Training:
                 return self.folder / name
         return None
 
-    @property
-    def live(self) -> Any:
-        """Return the classes of what was looked at, (z, y, x) uint8; they count inside `previewed`."""
-        return self._live
-
     def begin(self) -> None:
         """Start, or go on after a stop. Returns at once."""
         arrays: dict[str, Any] = {}
@@ -165,8 +158,7 @@ class Training:
                 arrays[image_of(number)] = pair.image.volume.data
             if place.labels is None:
                 arrays[labels_of(number)] = layer_volume(pair.labels).volume.data
-        if self._live is not None:
-            arrays |= {FOCUS: self._focus, LIVE: self._live}
+        arrays |= {FOCUS: self._focus, LIVE: self._live}
         job = TrainJob(
             spec=self.spec,
             pairs=self._places,
@@ -278,26 +270,28 @@ class Training:
         self._activity.show(self.step, self.spec.steps)
 
     def _show_live(self, box: Box) -> None:
-        self.previewed = box
+        # A copy: the next preview is written while this one is shown.
+        self.previewed, self.preview = box, self._live[Box.whole(box.shape).slices].copy()
         chosen, viewer = self.pairs[0].image, self.viewer
+        keywords = chosen.space.moved([start for start, _ in box]).keywords
         if self.layer is None:
             selected, active = set(viewer.layers.selection), viewer.layers.selection.active
             self.layer = unwrapped(
                 viewer.add_labels(
-                    self._live,
+                    self.preview,
                     name=f"{chosen.volume.name}, as learnt so far",
                     colormap=class_colormap(self.spec.class_names),
                     features=class_features(self.spec.class_names),
                     opacity=0.5,
                     metadata=ILLUSTRATION,
-                    **chosen.space.keywords,
+                    **keywords,
                 )
             )
             self.layer.editable = False
             viewer.layers.selection = selected
             viewer.layers.selection.active = active
         elif self.layer in viewer.layers:
-            refresh_boxes(self.layer, [box])
+            self.layer.data, self.layer.translate = self.preview, keywords["translate"]
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self._timer.stop()
