@@ -238,6 +238,7 @@ class Segmentation:
         if run is None or self._is_closed:
             self._timer.stop()
             return
+        events: list[Event] | None = None
         try:
             events = run.take(0)
             if events is None:
@@ -248,7 +249,8 @@ class Segmentation:
             self._end("failed", error)
         finally:
             # Whatever a layer raises, the buttons come back.
-            self.changed.emit()
+            if events != []:
+                self.changed.emit()
 
     def _finish(self, run: Run) -> None:
         if run.state != "done":
