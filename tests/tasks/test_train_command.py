@@ -153,7 +153,7 @@ def test_killed_in_the_midst_of_saves_it_goes_on_to_the_same_bytes(tmp_path, fil
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_waits_for_the_step_and_everything_is_kept(tmp_path, capsys, name):
-    from napari_unet3d.cli.training import follow_training
+    from napari_unet3d.cli.training_report import follow_training
 
     before = signal.getsignal(getattr(signal, name))
 
@@ -190,7 +190,7 @@ def test_the_table_of_a_run_that_went_on_is_of_all_of_it(tmp_path, files, capsys
 
 def test_a_run_that_could_not_be_written_says_what_is_missing(tmp_path, capsys, monkeypatch):
     from napari_unet3d import atomic
-    from napari_unet3d.cli.training import follow_training
+    from napari_unet3d.cli.training_report import follow_training
 
     put = atomic.put_in_place
 

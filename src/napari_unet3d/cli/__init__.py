@@ -17,6 +17,7 @@ import typer
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
 from napari_unet3d.cli.report import augment_text, finish, follow, gib, plan_facts, plan_text, say, say_notes
+from napari_unet3d.cli.train_command import train
 from napari_unet3d.errors import SpecError, Unet3dError
 
 EXIT_BAD_INPUT = 3
@@ -287,97 +288,7 @@ def augment(
     say(augment_text(output, result))
 
 
-@app.command()
-def train(
-    image: Annotated[list[str], typer.Option("--image", metavar="IMAGE", help="A volume; once for each pair.")],
-    labels: Annotated[list[str], typer.Option("--labels", metavar="LABELS", help="What is painted in it, likewise.")],
-    output: Annotated[
-        Path, typer.Option("--output", metavar="RUN", help="The folder of the run: models, history, checkpoint.")
-    ],
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0=ignore,1=background,2=axon",
-            help="What the values mean; * is every other one. By default a complete mask of 0 and 1.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="A kind of microscopy, or 'as the original'; an unknown name lists them."),
-    ] = None,
-    choices: Annotated[
-        Path | None, typer.Option("--augment", metavar="FILE.json", help="What may be done to patches, as JSON.")
-    ] = None,
-    blocks: Annotated[int | None, typer.Option(min=0, max=5, help="Downsample blocks, by default 2.")] = None,
-    filters: Annotated[int | None, typer.Option(min=1, max=256, help="Channels after the first convolution.")] = None,
-    dropout: Annotated[float | None, typer.Option(min=0, max=0.9, help="In the bottleneck, by default 0.2.")] = None,
-    batch_normalization: Annotated[
-        bool | None, typer.Option("--batch-normalization/--no-batch-normalization", help="After every convolution.")
-    ] = None,
-    patch: Annotated[
-        str | None, typer.Option(metavar="N or Z,Y,X", help="What goes into the network at a time.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Patches a step, by default 1.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="At most, by default 1000.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest; it warms up to it and decays.")] = None,
-    class_weights: Annotated[
-        str | None, typer.Option(metavar="W0,W1,..", help="Weight of a voxel by its class, in the cross-entropy.")
-    ] = None,
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|none|Z0:Z1,Y0:Y1,X0:X1",
-            help="What is held out; 2@Z0:Z1,.. is a box of the second image, and ; parts several.",
-        ),
-    ] = None,
-    validate_every: Annotated[int | None, typer.Option(min=1, help="Steps between scores and checkpoints.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Scores without a better one that end the run.")] = None,
-    normalization: Annotated[
-        Literal["none", "percentiles", "zscore", "background"] | None,
-        typer.Option(help="From intensities to the network's units, by default background."),
-    ] = None,
-    start: Annotated[
-        Path | None, typer.Option("--from", metavar="MODEL", help="A model to start from; its network is kept.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, gpu, gpu:1, ..")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although choices or data are others than before.")
-    ] = False,
-) -> None:
-    """Train a network on what is painted. Ctrl-C stops it and keeps all; --resume goes on."""
-    from napari_unet3d.cli.training import follow_training, training_run
-
-    begun = training_run(
-        image,
-        labels,
-        output,
-        classes=classes,
-        start=start,
-        resume=resume,
-        force=force,
-        typed={
-            "preset": preset,
-            "augment": choices,
-            "blocks": blocks,
-            "filters": filters,
-            "dropout": dropout,
-            "batch_normalization": batch_normalization,
-            "patch": patch,
-            "batch": batch,
-            "steps": steps,
-            "seed": seed,
-            "learning_rate": learning_rate,
-            "class_weights": class_weights,
-            "validation": validation,
-            "validate_every": validate_every,
-            "patience": patience,
-            "normalization": normalization,
-            "device": device,
-        },
-    )
-    follow_training(begun, output)
+app.command()(train)
 
 
 @app.command()

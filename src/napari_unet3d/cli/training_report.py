@@ -1,4 +1,4 @@
-"""The command `train`: from what was typed to a run, and what is said while it lasts."""
+"""What is said of a training run in a terminal, while it lasts and at its end."""
 
 from __future__ import annotations
 
@@ -8,136 +8,17 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_unet3d.cli.choices import three
-from napari_unet3d.cli.report import EXIT_STOPPED, say, say_notes
-from napari_unet3d.errors import SpecError, shown
+from napari_unet3d.cli.report import EXIT_STOPPED, say
+from napari_unet3d.errors import shown
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event, StepDone, Validated
     from napari_unet3d.tasks.train import TrainResult
-    from napari_unet3d.tasks.train_spec import TrainSpec
-    from napari_unet3d.tasks.training_data import TrainingPair
 
 _BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 _CURVE_WIDTH = 32
-_NETWORK = ("blocks", "filters", "dropout", "batch_normalization")
-
-
-def training_run(
-    images: Sequence[str],
-    labels: Sequence[str],
-    output: Path,
-    *,
-    classes: str | None,
-    start: Path | None,
-    resume: bool,
-    force: bool,
-    typed: dict[str, Any],
-) -> Generator[Event, None, TrainResult]:
-    """Return the run that was asked for."""
-    from napari_unet3d.core.annotation import add_counts
-    from napari_unet3d.network.store import load_model
-    from napari_unet3d.tasks.recipes import guessed_meanings, meanings_from
-    from napari_unet3d.tasks.run_folder import RunFolder
-    from napari_unet3d.tasks.train_files import train_files, training_pair, values_of
-    from napari_unet3d.volumes import read_volume
-
-    if len(images) != len(labels):
-        raise SpecError(f"--image was passed {len(images)} times and --labels {len(labels)} times; they are pairs.")
-    volumes = [(read_volume(image), read_volume(painted)) for image, painted in zip(images, labels, strict=True)]
-    for image, _ in volumes:
-        say_notes(image.notes)
-    if classes is None:
-        counts: dict[int, int] = {}
-        for _, painted in volumes:
-            counts = add_counts(counts, values_of(painted))
-        meanings = guessed_meanings(counts)
-    else:
-        meanings = meanings_from(classes)
-    pairs = [training_pair(image, painted, meanings) for image, painted in volumes]
-    model = None if start is None else load_model(start)
-    known = RunFolder(output).record().spec if resume else None
-    spec = _spec(typed, pairs, known, None if model is None else model.card)
-    return train_files(spec, pairs, output, start=model, resume=resume, force=force)
-
-
-def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec | None, card: Any) -> TrainSpec:
-    """Return the choices: what was typed, then what the run was begun with, then what suits the annotation."""
-    from pydantic import ValidationError
-
-    from napari_unet3d.core.architecture import NetworkSpec
-    from napari_unet3d.core.normalize import Normalization
-    from napari_unet3d.tasks.augment_files import read_choices
-    from napari_unet3d.tasks.recipes import FINE_TUNING_RATE, recipe
-    from napari_unet3d.tasks.train_spec import TrainSpec
-    from napari_unet3d.tasks.training_data import targets_of
-
-    given = {name: value for name, value in typed.items() if value is not None}
-    preset, augment = given.pop("preset", None), given.pop("augment", None)
-    network = {name: given.pop(name) for name in _NETWORK if name in given}
-    channels = pairs[0].image.shape[3] if len(pairs[0].image.shape) == 4 else 1
-    names = pairs[0].meanings.class_names
-    base: dict[str, Any]
-    try:
-        if known is not None:
-            base = {name: getattr(known, name) for name in TrainSpec.model_fields}
-            base["network"] = NetworkSpec(**(known.network.model_dump() | network | {"channels": channels}))
-        else:
-            if card is not None:
-                if network:
-                    raise SpecError(
-                        "--from keeps the network of its model; --blocks, --filters, --dropout and "
-                        "--batch-normalization contradict it."
-                    )
-                network = card.network.model_dump()
-            chosen = NetworkSpec(**(network | {"classes": len(names), "channels": channels}))
-            targets = [targets_of(pair) for pair in pairs]
-            base = recipe(preset, chosen, targets, pairs[0].voxel_size) | {"network": chosen}
-            if card is not None:
-                base |= {"normalization": card.normalization, "learning_rate": FINE_TUNING_RATE}
-        base["class_names"] = names
-        if augment is not None:
-            base["augment"] = read_choices(augment)
-        if "patch" in given:
-            given["patch"] = three(given["patch"], "--patch", lowest=1)
-        if "class_weights" in given:
-            given["class_weights"] = _numbers(given["class_weights"], "--class-weights")
-        if "normalization" in given:
-            given["normalization"] = Normalization(kind=given["normalization"])
-        if "validation" in given:
-            given["validation"] = _validation(given["validation"], pairs)
-        return TrainSpec(**(base | given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ", ".join(f"--{part}".replace("_", "-") for part in first["loc"][:1] if isinstance(part, str))
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SpecError(f"{where}: {reason}." if where else f"{reason[0].upper()}{reason[1:]}.") from error
-
-
-def _validation(text: str, pairs: Sequence[TrainingPair]) -> Any:
-    from napari_unet3d.core.boxes import Box
-    from napari_unet3d.tasks.train_spec import HeldOutBox
-
-    if text in ("auto", "none"):
-        return text
-    found = []
-    for part in text.split(";"):
-        number, at, box = part.rpartition("@")
-        if at and not (number.isdigit() and 1 <= int(number) <= len(pairs)):
-            raise SpecError(f"--validation {part!r}: there is no image {number!r}; there are {len(pairs)}.")
-        pair = int(number) - 1 if at else 0
-        z, y, x = pairs[pair].image.shape[:3]
-        found.append(HeldOutBox(pair=pair, box=Box.parse(box, (z, y, x))))
-    return tuple(found)
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SpecError(f"{option} {text!r} is not a list of numbers; 1,5 would be.") from None
 
 
 def follow_training(events: Generator[Event, None, TrainResult], output: Path) -> None:
