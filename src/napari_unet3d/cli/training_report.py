@@ -124,10 +124,11 @@ def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output
     """
     lines = []
     losses = [float(row["loss"]) for row in history if row["kind"] == "step"]
-    scores = [row for row in history if row["kind"] == "score"]
+    names = result.last.card.class_names[1:]
+    # A run that was forced on may have had other classes before.
+    scores = [row for row in history if row["kind"] == "score" and all(row.get(f"dice {name}") for name in names)]
     if losses:
         lines.append(f"loss      {curve(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
-    names = result.last.card.class_names[1:]
     for name in names if scores else ():
         values = [float(row[f"dice {name}"]) for row in scores]
         lines.append(f"Dice      {curve(values)}  {name}: {values[0]:.3f} to {values[-1]:.3f}, held out")

@@ -118,12 +118,8 @@ class Targets:
         return counts
 
     def is_slicewise(self, axis: int) -> bool:
-        """Return whether planes across an axis are annotated one by one: most of those between them are left out.
-
-        One plane alone is, too.
-        """
-        found = np.flatnonzero(self.profile(axis).any(axis=1))
-        return bool(len(found)) and len(found) <= max(1, _SLICEWISE * (found[-1] - found[0] + 1))
+        """Return whether planes across an axis are annotated one by one; see `is_slicewise`."""
+        return is_slicewise(self.profile(axis))
 
     def within(self, boxes: Sequence[Box]) -> Targets:
         """Return what is annotated in any of some boxes."""
@@ -157,6 +153,18 @@ class Targets:
             if cut is not None:
                 planes[z] = cut
         return Targets(self.shape, self.n_classes, planes)
+
+
+def is_slicewise(profile: npt.NDArray[np.int64]) -> bool:
+    """Return whether planes are annotated one by one: most of those between them are left out. One alone is, too.
+
+    Parameters
+    ----------
+    profile
+        (n, classes): how many voxels of each class lie in every plane.
+    """
+    found = np.flatnonzero(profile.any(axis=1))
+    return bool(len(found)) and len(found) <= max(1, _SLICEWISE * (found[-1] - found[0] + 1))
 
 
 def read_targets(

@@ -1,21 +1,21 @@
 """Which annotation is held out, so that a score says something about what the network has not seen.
 
-What is held out is a range of planes across one axis, whole slices where only slices are painted, or a whole volume
-where there are several. Between it and what is trained on lies a gap as wide as the network sees (`geometry.reach`), so
-that, but for what augmentation moves, no held-out voxel was part of the input around a voxel that was learnt. Where
-that leaves too little, nothing is held out, and it is said.
+What is held out is a range of planes across one axis, whole slices where slices are painted and one can be spared, or
+a whole volume where there are several. Between it and what is trained on lies a gap as wide as the network sees
+(`geometry.reach`), so that, but for what augmentation moves, no held-out voxel was part of the input around a voxel
+that was learnt. Where that leaves too little, nothing is held out, and it is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.targets import Targets
+from napari_unet3d.core.targets import Targets, is_slicewise
 from napari_unet3d.errors import SpecError
 
 # The share of the annotation that is held out if it can be, and how much may be: less says little, more is missed.
@@ -123,19 +123,17 @@ def hold_out(volumes: Sequence[Targets], gap: int, images: Sequence[str] | None 
             f"{HELD_OUT}the whole of volume {first + 1}, {split.n_held_out:,} annotated voxels.",
         )
     total = np.sum([targets.counts for targets in volumes], axis=0)
-    candidates = [
-        (badness, group[0], axis, planes)
-        for group in groups
-        for axis in _axes([volumes[i] for i in group])
-        for badness, planes in _ranges(_profile([volumes[i] for i in group], axis), total, gap)
-    ]
+    profiles = {(group[0], axis): _profile([volumes[i] for i in group], axis) for group in groups for axis in range(3)}
+    # Whole slices where slices are painted; where that leaves too little, across them.
+    slices = {key: profile for key, profile in profiles.items() if is_slicewise(profile) and np.sum(profile.any(1)) > 1}
+    candidates = _candidates(slices or profiles, total, gap) or _candidates(profiles, total, gap)
     if not candidates:
         return hold_nothing_out(
             volumes,
             f"Nothing is held out: no part of the annotation can be kept apart by a gap of {gap} voxels that leaves "
             "enough to learn from. Scores on other data are not known; annotate more, farther away, to see them.",
         )
-    # Slices first, then what is nearest to the wanted share with the least lost in the gap.
+    # What is nearest to the wanted share with the least lost in the gap.
     _, number, axis, planes = min(candidates)
     interval = [(0, n) for n in volumes[number].shape]
     interval[axis] = planes
@@ -158,15 +156,15 @@ def _whole_volume(groups: Sequence[Sequence[Targets]]) -> int | None:
     return min(options)[1] if options else None
 
 
-def _axes(group: Sequence[Targets]) -> list[int]:
-    """Return the axes across which may be cut: those whose planes are painted one by one, if there are such."""
-    slicewise = []
-    for axis in range(3):
-        painted = [targets for targets in group if targets.is_slicewise(axis)]
-        bounds = [targets.bounds() for targets in painted]
-        if any(box is not None and box.shape[axis] > 1 for box in bounds):
-            slicewise.append(axis)
-    return slicewise or [0, 1, 2]
+def _candidates(
+    profiles: Mapping[tuple[int, int], npt.NDArray[np.int64]], total: npt.NDArray[np.int64], gap: int
+) -> list[tuple[float, int, int, tuple[int, int]]]:
+    """Return (how bad, volume, axis, planes) of what could be held out."""
+    return [
+        (badness, number, axis, planes)
+        for (number, axis), profile in profiles.items()
+        for badness, planes in _ranges(profile, total, gap)
+    ]
 
 
 def _profile(group: Sequence[Targets], axis: int) -> npt.NDArray[np.int64]:
@@ -185,15 +183,14 @@ def _ranges(
         return []
     first, end = int(found[0]), int(found[-1]) + 1
     groups = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
-    if len(groups) > 1:
-        ranges = [(int(group[0]), int(group[-1]) + 1) for group in groups]
-    else:
+    ranges = [(int(group[0]), int(group[-1]) + 1) for group in groups]
+    if not is_slicewise(profile) or len(groups) == 1:
         # From either end, as many planes as hold the wanted share.
         sums = before.sum(axis=1)
         wanted = SHARE * total.sum()
         low = int(np.searchsorted(sums, sums[first] + wanted))
         high = int(np.searchsorted(sums, sums[end] - wanted, side="right")) - 1
-        ranges = [(first, min(low, end)), (max(high, first), end)]
+        ranges += [(first, min(low, end)), (max(high, first), end)]
     options = []
     for start, stop in ranges:
         held = before[stop] - before[start]

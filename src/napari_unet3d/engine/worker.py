@@ -37,7 +37,10 @@ def main() -> None:
     parse_one_at_a_time()
     lock = threading.Lock()
 
-    def print_line(line: str, flush: bool = True) -> None:
+    def print_line(line: str, flush: bool = True, file: TextIO | None = None) -> None:
+        if file is not None:
+            print(line, file=file, flush=flush)
+            return
         # The built-in writes text and newline apart; two threads would mix their lines.
         with lock:
             channel.write(line + "\n")

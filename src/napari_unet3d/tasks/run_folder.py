@@ -46,6 +46,8 @@ class Position(Spec):
         Steps that are done.
     patch
         The shape of the patches, which may have become smaller.
+    scored_patch
+        The shape that the tiles of the scores were chosen by.
     best_score, best_step
         Of the best model so far.
     unimproved
@@ -58,6 +60,7 @@ class Position(Spec):
 
     step: int = 0
     patch: Shape
+    scored_patch: Shape | None = None
     best_score: float | None = None
     best_step: int = 0
     unimproved: int = 0
@@ -96,7 +99,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._is_locked = False
+        self._signature = ""
 
     def __enter__(self) -> RunFolder:
         self.make()
@@ -105,10 +108,11 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_locked:
-            with contextlib.suppress(OSError):
-                (self.path / LOCK_FILE).unlink()
-        self._is_locked = False
+        lock = self.path / LOCK_FILE
+        with contextlib.suppress(OSError):
+            if self._signature and lock.read_text(encoding="utf-8") == self._signature:
+                lock.unlink()
+        self._signature = ""
 
     def make(self) -> None:
         """Make the folder if it is not there, or not any more."""
@@ -203,12 +207,12 @@ class RunFolder:
         rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         return [row for row in rows if row["step"].isdigit() and (until is None or int(row["step"]) <= until)]
 
-    def forget_after(self, step: int) -> None:
-        """Cut the history after a step, where a run goes on from a checkpoint."""
+    def forget_after(self, step: int, extra: tuple[str, ...]) -> None:
+        """Cut the history after a step, where a run goes on from a checkpoint; `extra` names the columns of scores."""
         rows = self.history(step)
         text = io.StringIO()
         if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(text, (*COLUMNS, *extra), restval="", extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         file = self.path / HISTORY_FILE
@@ -224,31 +228,45 @@ class RunFolder:
             try:
                 descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                self._refuse_if_alive(lock)
-                # Of several that found it dead one takes it away.
-                with contextlib.suppress(OSError):
-                    dead = lock.with_name(f"{LOCK_FILE}.{os.getpid()}")
-                    lock.rename(dead)
-                    dead.unlink()
+                self._take_away(lock, self._refuse_if_alive(lock))
                 continue
             os.write(descriptor, mine.encode())
             os.close(descriptor)
-            self._is_locked = True
+            self._signature = mine
             return
         raise OutputError(f"{shown(self.path)} is being used by another run.")
 
-    def _refuse_if_alive(self, lock: Path) -> None:
+    def _take_away(self, lock: Path, dead: str) -> None:
+        """Remove the lock of a process that is gone; of several that found it dead only one does."""
+        away = lock.with_name(f"{LOCK_FILE}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            lock.rename(away)
+            if away.read_text(encoding="utf-8") != dead:
+                # Somebody else has locked the folder since it was read.
+                away.rename(lock)
+            else:
+                away.unlink()
+
+    def _refuse_if_alive(self, lock: Path) -> str:
+        """Return what a lock says whose process is gone.
+
+        Raises
+        ------
+        TrainingError
+            If it is alive, or may be.
+        """
         try:
-            words, age = lock.read_text(encoding="utf-8").split(), time.time() - lock.stat().st_mtime
+            text, age = lock.read_text(encoding="utf-8"), time.time() - lock.stat().st_mtime
         except OSError:  # gone meanwhile
-            return
+            return ""
+        words = text.split()
         if len(words) != 3 and age < _SECONDS_TO_SIGN:
             raise TrainingError(f"{shown(self.path)} is in use by a run that has just begun.")
         if len(words) != 3:
-            return
+            return text
         pid, begun, host = int(words[0]), float(words[1]), words[2]
         if host == socket.gethostname() and not _is_running(pid, begun):
-            return
+            return text
         raise TrainingError(
             f"{shown(self.path)} is in use by a run on {host}, process {pid}. Stop that one, or choose another folder"
             f"{'' if host == socket.gethostname() else f'; if it is gone, remove {shown(lock)}'}."

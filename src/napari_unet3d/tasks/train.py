@@ -115,8 +115,6 @@ def train(
     device = select_device(spec.device)
     yield Progress("reading the annotation", 0, 1)
     data = read_training_data(pairs, spec)
-    yield from map(Note, data.notes)
-    yield from data.boxes
     record = RunRecord(
         spec=spec,
         data=data.fingerprints,
@@ -131,6 +129,9 @@ def train(
         run.found = _found(folder, record, force=force)
     elif folder is not None and folder.has_run:
         raise OutputError(f"{folder.path} holds a run already; go on with it (--resume), or choose another folder.")
+    # Not before it is certain that this run holds these out.
+    yield from map(Note, data.notes)
+    yield from data.boxes
     return (yield from run.steps())
 
 
@@ -163,15 +164,17 @@ class _Run:
         if self.found is not None:
             self.position = self.found.position
         yield from self._fit_memory()
-        # The same tiles whatever else is in the memory: scores of one run must be comparable.
-        self.validation = ValidationSet(self.data.held_out, self.spec.network, self._bytes(self.position.patch))
+        # The same tiles whatever else is in the memory, also when a run goes on: its scores must be comparable.
+        scored = self.position.scored_patch or self.position.patch
+        self._moved(scored_patch=scored)
+        self.validation = ValidationSet(self.data.held_out, self.spec.network, self._bytes(scored))
         learner = self._learner()
         if self.found is not None:
             learner.restore(self.found.state)
         if self.folder is not None:
             # Only now it is known that the checkpoint fits.
             self.folder.begin(self.record)
-            self.folder.forget_after(self.position.step)
+            self.folder.forget_after(self.position.step, self.extra)
         if self.found is not None:
             yield Note(f"The run goes on after step {self.position.step:,}.")
             self.found = None

@@ -163,14 +163,14 @@ def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -
 
 def _image_fingerprint(volume: AnnotatedVolume) -> str:
     """Return what tells images apart, from a sample of their voxels."""
-    digest = hashlib.sha256(repr((volume.image.shape, volume.voxel_size)).encode())
+    digest = hashlib.sha256(repr(volume.image.shape).encode())
     digest.update(np.ascontiguousarray(sample_voxels(volume.image, _SAMPLED_VOXELS)).tobytes())
     return digest.hexdigest()
 
 
 def _fingerprint(volume: AnnotatedVolume, image: str) -> str:
     """Return what tells an image with all of its annotation apart."""
-    digest = hashlib.sha256(repr((image, volume.targets.shape)).encode())
+    digest = hashlib.sha256(repr((image, volume.voxel_size, volume.targets.shape)).encode())
     for z in volume.targets.planes:
         plane = volume.targets.plane(z)
         digest.update(repr((z, plane.y, plane.x, plane.classes.shape)).encode())

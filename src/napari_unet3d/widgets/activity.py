@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,13 +23,14 @@ class Activity:
     viewer
         Its viewer.
     cancel
-        Called when napari wants the run stopped, as its window is closed.
+        A method, called when napari wants the run stopped, as its window is closed.
     """
 
     def __init__(self, viewer: ViewerModel, cancel: Callable[[], None]) -> None:
         # A viewer without a window has nobody to ask.
         self._window: Any = getattr(viewer, "window", None)
-        self._cancel = cancel
+        # napari keeps what it was told for as long as its window is there; the run and its arrays shall not stay.
+        self._cancel = WeakMethod(cancel)
         self._bar: Any = None
         self._number: Any = None
 
@@ -40,7 +43,7 @@ class Activity:
         self._bar = progress(total=0, desc=f"{_NAME}: {what}")
         # napari has no public way to say this yet; without it the window closes unasked.
         if register := getattr(self._window, "_register_task_status", None):
-            self._number = register(_NAME, Status.BUSY, what, cancel_callback=self._cancel)
+            self._number = register(_NAME, Status.BUSY, what, cancel_callback=partial(_called, self._cancel))
 
     def show(self, done: int, total: int) -> None:
         """Show how far it is."""
@@ -59,3 +62,8 @@ class Activity:
         if self._number is not None:
             self._window._update_task_status(self._number, Status.COMPLETED)
         self._bar = self._number = None
+
+
+def _called(method: WeakMethod[Callable[[], None]]) -> None:
+    if (call := method()) is not None:
+        call()

@@ -5,6 +5,7 @@ What was held out stays held out, and is shown.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +18,22 @@ from napari_unet3d.widgets.tile_boxes import OUT_COLOUR
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_unet3d.widgets.pairs import Pair
     from napari_unet3d.widgets.training import Training
 
 # In the metadata of the outlines of what is held out.
 _OUTLINE = "held out"
 
 
-def corrected(run: Training, *, steps: int) -> TrainSpec:
-    """Return the choices for a run that goes on from the model of another one."""
+def corrected(run: Training, pairs: Sequence[Pair], *, steps: int) -> TrainSpec:
+    """Return the choices for a run on `pairs` that goes on from the model of another one."""
     changes: dict[str, Any] = {"learning_rate": min(run.spec.learning_rate, FINE_TUNING_RATE), "steps": steps}
+    # What this model was scored on stays held out, if its image is still learnt from: the rest it may have learnt.
+    numbers = {id(pair.image.layer): number for number, pair in reversed(list(enumerate(pairs)))}
+    boxes = [(numbers.get(id(run.pairs[part.pair].image.layer)), part.box) for part in run.held_out]
+    kept = tuple(HeldOutBox(pair=number, box=box) for number, box in boxes if number is not None)
     if run.held_out:
-        # What this model was scored on stays held out: everything else it may have learnt.
-        changes["validation"] = tuple(HeldOutBox(pair=part.pair, box=part.box) for part in run.held_out)
+        changes["validation"] = kept or "auto"
     return run.spec.changed(**changes)
 
 
@@ -59,7 +64,9 @@ def copy_prediction(run: Training, labels: Labels) -> str:
     }
     origin, box = np.array(pair.place().origin), run.previewed
     shown = round(float(labels.world_to_data(run.viewer.dims.point)[-3])) + origin[0]
-    z = int(np.clip(shown, box.z[0], box.z[1] - 1))
+    z = int(shown)
+    if not box.z[0] <= z < box.z[1]:
+        return "There is no preview of the shown slice; the network was asked elsewhere last."
     corner = np.array([z, box.y[0], box.x[0]])
     plane = run.preview[z - box.z[0]]
     found = np.argwhere(np.isin(plane, list(value_of)))

@@ -256,7 +256,7 @@ class Aside:
     def __init__(self, parent: QWidget) -> None:
         self._last = 0
         self._take: Callable[[Any], None] | None = None
-        self._returned: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        self._returned: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
         self._timer = QTimer(parent)
         self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._poll)
@@ -269,14 +269,19 @@ class Aside:
         self._timer.start()
 
     def _call(self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._returned.put((number, call(*arguments)))
+        try:
+            self._returned.put((number, True, call(*arguments)))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread of the window
+            self._returned.put((number, False, error))
 
     def _poll(self) -> None:
         while not self._returned.empty():
-            number, result = self._returned.get()
+            number, has_returned, result = self._returned.get()
             if number == self._last and self._take is not None:
                 self._timer.stop()
                 take, self._take = self._take, None
+                if not has_returned:
+                    raise result
                 take(result)
 
 

@@ -238,19 +238,22 @@ class Segmentation:
         if run is None or self._is_closed:
             self._timer.stop()
             return
-        events: list[Event] | None = None
         try:
             events = run.take(0)
-            if events is None:
-                self._finish(run)
-            elif events:
-                self._take(events)
         except Unet3dError as error:
             self._end("failed", error)
+            self.changed.emit()
+            return
+        if events == []:
+            return
+        try:
+            if events is None:
+                self._finish(run)
+            else:
+                self._take(events)
         finally:
             # Whatever a layer raises, the buttons come back.
-            if events != []:
-                self.changed.emit()
+            self.changed.emit()
 
     def _finish(self, run: Run) -> None:
         if run.state != "done":

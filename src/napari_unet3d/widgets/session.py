@@ -19,6 +19,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
+from napari_unet3d.tasks.jobs import TrainJob
 from napari_unet3d.tasks.run_folder import RUN_FILE
 from napari_unet3d.widgets.device_watch import DeviceWatch, Memory
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume, n_levels, unwrapped, why_no_volume
@@ -314,14 +315,15 @@ def session_of(viewer: Any) -> Session:
 def end_session(viewer: Any) -> None:
     """End the session of a window that was closed; with the last one the worker ends."""
     session = _sessions.pop(unwrapped(viewer), None)
-    is_training = session is not None and session.training is not None and session.training.is_active
     if session is not None:
         session.close()
     if not _sessions:
         if _previewer is not None:
             _previewer.end()
         if _engine is not None:
-            # Training keeps its last step before the worker goes; the window is closed already.
+            # Training keeps its last step before the worker goes; its window may have been closed a moment ago.
+            run = _engine.running
+            is_training = run is not None and isinstance(run.job, TrainJob)
             _engine.end_softly(_SECONDS_TO_KEEP) if is_training else _engine.end()
 
 

@@ -226,8 +226,9 @@ class TrainPanel(Container):
         except Unet3dError:
             pairs = []
         panel.say(self._pairs_text, "\n".join(pair.name for pair in pairs))
-        counts = zip(*(targets.counts for targets in self._found), strict=True)
-        self._table.show_annotation(pairs[0].meanings.class_names if pairs else (), [sum(each) for each in counts])
+        names = pairs[0].meanings.class_names if pairs else ()
+        same = [found.counts for found in self._found if found.n_classes == len(names)]
+        self._table.show_annotation(names, [sum(each) for each in zip(*same, strict=True)])
 
     def _changed(self, *_: Any) -> None:
         self.form.update()
@@ -320,8 +321,12 @@ class TrainPanel(Container):
     def begin_corrected(self) -> None:
         """Begin a run that starts from the last one's model and learns what is painted now."""
         run = self._session.training
-        if run is not None and run.best is not None:
-            self.begin(run.best, spec=corrected(run, steps=self.form.steps.value))
+        if run is None or run.best is None:
+            return
+        try:
+            self.begin(run.best, spec=corrected(run, self.pairs(), steps=self.form.steps.value))
+        except Unet3dError as error:
+            notify_error(error)
 
     def _on_stop(self) -> None:
         if self._session.training is not None:

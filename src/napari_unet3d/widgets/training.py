@@ -167,7 +167,8 @@ class Training:
             resume=self.has_checkpoint,
         )
         self.state, self.error, self.phase = "queued", None, "waiting"
-        self.held_out = []
+        if not self.has_checkpoint:
+            self.held_out = []
         self._run = self.engine.submit(job, arrays)
         self._activity.begin(f"{self.folder.name} is being trained")
         self._timer.start()
@@ -263,7 +264,8 @@ class Training:
                 case Checkpointed():
                     self.has_checkpoint = True
                 case HeldOut():
-                    self.held_out.append(event)
+                    # A run that goes on says it again.
+                    self.held_out += [event] if event not in self.held_out else []
                 case Note():
                     self.notes.append(event.text)
                     self.noted.emit(event.text)
@@ -292,6 +294,8 @@ class Training:
             viewer.layers.selection.active = active
         elif self.layer in viewer.layers:
             self.layer.data, self.layer.translate = self.preview, keywords["translate"]
+            # napari lets new data be painted in.
+            self.layer.editable = False
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self._timer.stop()
