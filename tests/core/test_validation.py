@@ -123,3 +123,23 @@ def test_annotations_of_one_image_are_held_out_together(seed, gap, n):
             if image == images[number]:
                 inside = ((known(targets) >= low - gap) & (known(targets) < high + gap)).all(axis=1)
                 assert not inside.any()
+
+
+def test_painted_slices_do_not_forbid_to_cut_a_block_of_the_same_image():
+    few, block = np.zeros((200, 100, 100), np.uint8), np.zeros((200, 100, 100), np.uint8)
+    few[::40] = RNG.integers(1, 3, (5, 100, 100))
+    block[60:100] = RNG.integers(1, 3, (40, 100, 100))
+    volumes = [read_targets(labels, MEANINGS) for labels in (few, block)]
+    split = hold_out(volumes, 20, ["a", "a"])
+    assert split.n_held_out > 0
+    ((_, box),) = split.boxes
+    grown = Box(*((start - 20, stop + 20) for start, stop in box))
+    for targets in split.training:
+        assert targets.within([grown]).n_voxels == 0
+
+
+def test_slices_that_lie_too_near_are_cut_across():
+    split = hold_out([slices([40, 48, 56], shape=(101, 120, 120))], gap=23)
+    ((_, box),) = split.boxes
+    assert box.z == (0, 101)
+    assert split.held_out[0].planes == (40, 48, 56)

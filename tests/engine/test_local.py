@@ -307,6 +307,14 @@ def test_a_box_that_never_arrives_ends_the_run_and_the_next_one_works(how, model
     engine.end()
 
 
+def test_to_cancel_what_has_ended_already_leaves_the_worker(engine):
+    engine.submit(WarmJob()).wait()
+    pid = engine.pid
+    engine._service.task("pass").cancel()
+    engine.submit(WarmJob()).wait()
+    assert engine.pid == pid
+
+
 def test_threads_of_the_worker_may_parse_at_the_same_time():
     code = """
 import ast, sys, threading

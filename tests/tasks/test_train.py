@@ -12,7 +12,7 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, SpecError, TrainingError
 from napari_unet3d.network import training
 from napari_unet3d.network.store import load_model
-from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
+from napari_unet3d.tasks.events import Checkpointed, HeldOut, Note, Started, StepDone, Validated
 from napari_unet3d.tasks.run_folder import BEST, LAST, LOCK_FILE, RunFolder
 from napari_unet3d.tasks.train import train
 from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
@@ -163,8 +163,11 @@ def test_other_choices_or_data_are_refused_with_the_difference(tmp_path):
         run_to_end(in_folder(tmp_path / "run", with_changes(learning_rate=0.1), resume=True))
     other = LABELS.copy()
     other[8, 0, 0] = 3 - other[8, 0, 0]
+    seen = []
     with RunFolder(tmp_path / "run") as folder, pytest.raises(TrainingError, match="annotation are others"):
-        run_to_end(train(SPEC, [TrainingPair(IMAGE, other, MEANINGS)], folder, resume=True))
+        seen += train(SPEC, [TrainingPair(IMAGE, other, MEANINGS)], folder, resume=True)
+    # Nothing is said of a split that no run has.
+    assert not [event for event in seen if isinstance(event, HeldOut | Note)]
     result, _ = run_to_end(in_folder(tmp_path / "run", with_changes(learning_rate=0.1), resume=True, force=True))
     assert result.steps == 8
 
@@ -312,6 +315,24 @@ def test_batch_normalization_learns_and_goes_on_to_the_same_bytes(tmp_path):
     assert grown.last.spec.batch_normalization
     with pytest.raises(SpecError, match="has batch normalization"):
         run_to_end(train(SPEC, [PAIR], start=whole.last))
+
+
+def test_a_run_whose_patches_shrank_goes_on_with_the_same_scored_tiles(tmp_path, monkeypatch):
+    step = training.Learner.step
+
+    def full_once(self, images, targets, **choices):
+        if images.shape[1] > 23 and choices["number"] == 4:
+            raise OutOfMemoryError("full")
+        return step(self, images, targets, **choices)
+
+    monkeypatch.setattr(training.Learner, "step", full_once)
+    run_to_end(in_folder(tmp_path / "whole"))
+    stop_after(in_folder(tmp_path / "broken"), 6)
+    run_to_end(in_folder(tmp_path / "broken", resume=True))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "broken")
+    with RunFolder(tmp_path / "broken") as folder:
+        position = folder.load_checkpoint().position
+    assert (position.patch, position.scored_patch) == ((22, 22, 22), (28, 28, 28))
 
 
 def test_it_stops_when_it_gets_no_better():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder
+from napari_unet3d.tasks.train_spec import HeldOutBox
+from napari_unet3d.widgets.corrections import corrected
 from napari_unet3d.widgets.curves import Curves
 from napari_unet3d.widgets.layers import is_illustration
 from napari_unet3d.widgets.train import TrainPanel
@@ -109,8 +112,18 @@ def test_what_is_looked_at_is_segmented_meanwhile(panel, session, viewer, qtbot,
     assert set(np.unique(labels.data)) <= {0, 1, 2}
     labels.undo()
     np.testing.assert_array_equal(labels.data, before)
+    shown = run.preview
+    qtbot.waitUntil(lambda: run.preview is not shown, timeout=120_000)
+    assert run.layer.data is run.preview
+    assert not run.layer.editable
     panel.stop.native.click()
     assert ended().state == "stopped"
+    # What is not in view is not painted.
+    viewer.dims.set_point(0, 3 + 58 * 0.5)
+    n_notices = len(notification_manager.records)
+    panel.correct.native.click()
+    assert "no preview of the shown slice" in notification_manager.records[n_notices].message
+    np.testing.assert_array_equal(labels.data, before)
 
 
 def test_stop_keeps_everything_and_continue_goes_on(panel, session, qtbot, ended):
@@ -250,3 +263,30 @@ def test_the_history_is_a_table():
     ]
     curves.forget_after(1)
     assert (curves.steps, curves.scored, curves.dice) == ([1], [], [])
+
+
+def test_what_was_held_out_stays_with_its_image(panel, session, viewer, qtbot, ended):
+    panel.start.native.click()
+    run = ended()
+    box = run.held_out[0].box
+    image, labels = balls(seed=5)
+    old = session.image, session.labels
+    session.image = viewer.add_image(image, name="others", **SPACE)
+    session.labels = viewer.add_labels(labels, name="more", **SPACE)
+    panel.add_pair.native.click()
+    session.image, session.labels = old
+    panel.add_pair.native.click()
+    assert corrected(run, panel.pairs(), steps=5).validation == (HeldOutBox(pair=1, box=box),)
+    assert corrected(run, panel.pairs()[:1], steps=5).validation == "auto"
+
+
+def test_pairs_with_other_classes_are_said_and_counted_apart(panel, session, viewer, qtbot):
+    panel.add_pair.native.click()
+    image, labels = balls(seed=5)
+    session.image = viewer.add_image(image, name="others", **SPACE)
+    session.labels = viewer.add_labels(labels, name="more", **SPACE)
+    panel._meanings = lambda: Meanings.painted(("background", "ball", "ring"))
+    panel.add_pair.native.click()
+    qtbot.waitUntil(lambda: "different classes" in panel._plan.value)
+    assert not panel.start.enabled
+    assert [row[1] for row in panel._table.rows] == [f"{int((value == LABELS).sum()):,}" for value in (1, 2)]
