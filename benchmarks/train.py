@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -30,7 +31,12 @@ SPEC = NetworkSpec(dropout=0.0)
 RATE, SHARE = 1e-3, 0.7
 # Of the first loss, and of those after one and two steps: where a gradient is nearly 0, Adam's step is its sign.
 TOLERANCES = np.array([1e-5, 1e-3, 1e-3])
-TARGETS = {"TensorFlow as it comes": 8.0, "PyTorch channels last": 1.5, "PyTorch contiguous": 1.5}
+TARGETS = {
+    "TensorFlow as it comes": 8.0,
+    "TensorFlow without oneDNN": 8.0,
+    "PyTorch channels last": 1.5,
+    "PyTorch contiguous": 1.5,
+}
 # Patch, blocks, filters, whether there is batch normalization.
 MEASURED = (
     ((84, 84, 84), 1, 8, False),
@@ -94,6 +100,12 @@ def tensorflow_as_it_comes() -> Step:
     return lambda: float(step())
 
 
+def tensorflow_without_onednn() -> Step:
+    """Return the same as TensorFlow comes on processors without AVX-512, on which it leaves oneDNN out."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    return tensorflow_as_it_comes()
+
+
 def pytorch(is_channels_last: bool) -> Step:
     """Return a step in PyTorch."""
     import torch
@@ -129,6 +141,7 @@ def pytorch(is_channels_last: bool) -> Step:
 CONTESTANTS: dict[str, Callable[[], Step]] = {
     "ours": ours,
     "TensorFlow as it comes": tensorflow_as_it_comes,
+    "TensorFlow without oneDNN": tensorflow_without_onednn,
     "PyTorch channels last": partial(pytorch, True),
     "PyTorch contiguous": partial(pytorch, False),
 }

@@ -22,8 +22,8 @@ AXES = ("z", "y", "x")
 # 1.45 where the way down needs most, the more the smaller the input, because weights and buffers do not shrink with it;
 # 1.1 to 1.6 where the way up does, because it meets memory already cut up by the skips.
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
-# Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.8 to 2.1 times what the layers give.
-_TRAINING, _TRAINING_BUFFERS = 2.1, 64 << 20
+# Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.6 to 2.4 times what the layers give.
+_TRAINING, _TRAINING_BUFFERS = 2.4, 64 << 20
 # With batch normalization what a convolution gives is kept twice.
 _NORMALIZING = 1
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
