@@ -78,17 +78,19 @@ def boundary_of(cells: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 TASKS = {"axons": axons, "boundaries": boundaries}
 
 
-def run(pair: TrainingPair, held_out: Box, preset: str | None, seed: int, steps: int) -> TrainResult:
+def run(
+    network: NetworkSpec, pair: TrainingPair, held_out: Box, preset: str | None, seed: int, steps: int
+) -> TrainResult:
     """Train, and print the curve."""
     spec = TrainSpec(
-        network=NETWORK,
+        network=network,
         class_names=pair.meanings.class_names,
         steps=steps,
         validate_every=max(1, steps // 12),
         validation=(HeldOutBox(box=held_out),),
         seed=seed,
         device="cpu",
-        **recipe(preset, NETWORK, [targets_of(pair)], pair.voxel_size),
+        **recipe(preset, network, [targets_of(pair)], pair.voxel_size),
     )
     begun = time.process_time()
     events = train(spec, [pair])
@@ -141,12 +143,14 @@ def main() -> None:
     parser.add_argument("--preset", help="one of the presets; 'suits' is what suits the annotation")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch-normalization", action="store_true")
     asked = parser.parse_args()
+    network = NETWORK.model_copy(update={"batch_normalization": asked.batch_normalization})
     pair, held_out = TASKS[asked.task](asked.data)
     for preset in [asked.preset] if asked.preset else ["suits", AS_THE_ORIGINAL]:
         print(f"{asked.task}, {'what suits the annotation' if preset == 'suits' else preset}:", flush=True)
         for seed in asked.seeds:
-            run(pair, held_out, None if preset == "suits" else preset, seed, asked.steps)
+            run(network, pair, held_out, None if preset == "suits" else preset, seed, asked.steps)
 
 
 if __name__ == "__main__":
