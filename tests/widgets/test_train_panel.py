@@ -13,6 +13,7 @@ from napari_unet3d.tasks.train_spec import HeldOutBox
 from napari_unet3d.widgets.corrections import corrected
 from napari_unet3d.widgets.curves import Curves
 from napari_unet3d.widgets.layers import is_illustration
+from napari_unet3d.widgets.panel import PANEL_WIDTH
 from napari_unet3d.widgets.train import TrainPanel
 from napari_unet3d.widgets.train_form import MODEL
 from tests.tasks.balls import balls
@@ -63,7 +64,9 @@ def test_it_trains_and_its_curves_and_scores_are_there(panel, session, viewer, e
     assert run.curves.voxels[0] == (run.curves.voxels[-1][0],)
     _, _, held_out, dice, _, best = panel._table.rows[1]
     assert (held_out, dice) == (f"{run.curves.voxels[-1][0]:,}", f"{run.curves.dice[-1][0]:.3f}")
-    assert best.endswith(f" at {run.curves.best_dice(0)[1]}")
+    assert best.endswith(f" after step {run.curves.best_dice(0)[1]}")
+    # The panel is no wider than its dock.
+    assert panel.native.minimumSizeHint().width() <= PANEL_WIDTH
     assert panel.plot.values_at(3).startswith("step 3: loss")
     with RunFolder(run.folder) as folder:
         assert [row["step"] for row in folder.history() if row["kind"] == "step"] == list("123456")

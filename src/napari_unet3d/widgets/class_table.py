@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from napari_unet3d.widgets.colours import class_colour
 
@@ -18,9 +18,8 @@ _HEADS = {
     "class": "",
     "annotated": "Voxels that are painted, of all pairs.",
     "held out": "Voxels that the scores rest on; they are not learnt from.",
-    "Dice": "Of the last score: 1 is a perfect match.",
+    "Dice": "Of the last score: 1 is a perfect match. The best one is shown when the mouse rests on a number.",
     "IoU": "Of the last score: intersection over union.",
-    "best": "The best Dice so far, and after which step.",
 }
 
 
@@ -30,7 +29,7 @@ class ClassTable(QWidget):
     Attributes
     ----------
     rows
-        What it shows, a row a class, without the colours.
+        What it shows, a row a class, without the colours; last the best score.
     """
 
     def __init__(self) -> None:
@@ -40,10 +39,12 @@ class ClassTable(QWidget):
         self._curves: Curves | None = None
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 2, 0, 2)
-        self._grid.setHorizontalSpacing(8)
+        self._grid.setHorizontalSpacing(4)
         self._grid.setVerticalSpacing(1)
         self._grid.setColumnStretch(1, 1)
         self.rows: list[list[str]] = []
+        # It takes the width that the panel has: a long name of a class must not widen the dock.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.hide()
 
     def show_annotation(self, names: Sequence[str], annotated: Sequence[int]) -> None:
@@ -70,7 +71,7 @@ class ClassTable(QWidget):
         for number, row in enumerate(rows, start=1):
             self._put(number, 0, "\u25a0", style=f"color: {class_colour(number - 1)};")
             for column, text in enumerate(row[: len(heads) - 1], start=1):
-                self._put(number, column, text)
+                self._put(number, column, text, tooltip=row[-1] if heads[column] == "Dice" else "")
         self.setVisible(bool(rows))
 
     def _derived(self) -> list[list[str]]:
@@ -83,8 +84,8 @@ class ClassTable(QWidget):
             row = [name, annotated, "", "", "", ""]
             if scores is not None and index and (best := scores.best_dice(index - 1)) is not None:
                 dice, iou, n = scores.dice[-1], scores.iou[-1], scores.voxels[-1]
-                row[2:] = [f"{n[index - 1]:,}", f"{dice[index - 1]:.3f}", f"{iou[index - 1]:.3f}"]
-                row.append(f"{best[0]:.3f} at {best[1]:,}")
+                row[2:5] = [f"{n[index - 1]:,}", f"{dice[index - 1]:.3f}", f"{iou[index - 1]:.3f}"]
+                row[5] = f"best {best[0]:.3f} after step {best[1]:,}"
             rows.append(row)
         return rows
 
@@ -92,6 +93,10 @@ class ClassTable(QWidget):
         label = QLabel(text)
         label.setToolTip(tooltip)
         label.setStyleSheet(style)
+        if column == 1:
+            label.setMinimumWidth(1)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+            label.setToolTip(tooltip or text)
         if column > 1:
             label.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._grid.addWidget(label, row, column)
