@@ -24,8 +24,6 @@ AXES = ("z", "y", "x")
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
 # Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.6 to 2.4 times what the layers give.
 _TRAINING, _TRAINING_BUFFERS = 2.4, 64 << 20
-# With batch normalization what a convolution gives is kept twice.
-_NORMALIZING = 1
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -261,11 +259,7 @@ def training_bytes(shape: Sequence[int], spec: NetworkSpec, *, batch: int = 1, b
     """
     tables = [_lengths(size, spec.blocks) for size in shape]
     kept = sum(
-        tables[0][index]
-        * tables[1][index]
-        * tables[2][index]
-        * layer.channels_out
-        * (1 + _NORMALIZING * layer.is_normalized)
+        tables[0][index] * tables[1][index] * tables[2][index] * layer.channels_out * (2 if layer.is_normalized else 1)
         for index, layer in enumerate(spec.layers)
     )
     return int(_TRAINING * batch * bytes_per_value * kept) + 4 * 4 * n_parameters(spec) + _TRAINING_BUFFERS

@@ -46,15 +46,11 @@ class LivePreview:
 
 def preview_shape(network: NetworkSpec, image: Sequence[int]) -> Shape:
     """Return the size (z, y, x) of what is previewed of an image: around a slice, and wide enough to judge it by."""
-    z, y, x = output_shape(_input_shape(network, image), blocks=network.blocks)
-    return z, y, x
-
-
-def _input_shape(network: NetworkSpec, image: Sequence[int]) -> Shape:
     # As thin as the network allows.
-    thin = input_size_for(alignment(network.blocks), blocks=network.blocks)
-    y, x = (input_size_for(min(n, _WIDTH), blocks=network.blocks) for n in image[1:3])
-    return thin, y, x
+    wanted = (alignment(network.blocks), *(min(n, _WIDTH) for n in image[1:3]))
+    inputs = [input_size_for(n, blocks=network.blocks) for n in wanted]
+    z, y, x = output_shape(inputs, blocks=network.blocks)
+    return z, y, x
 
 
 class Watcher:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet3d.engine import LocalEngine, Run
 
 # At most ten redraws a second, however many tiles are done.
-SECONDS_BETWEEN_NEWS = 0.1
+_POLL_MS = 100
 
 State = Literal["queued", "running", "stopping", "stopped", "done", "failed"]
 
@@ -86,7 +86,7 @@ class Segmentation:
         self._committing: Commit | None = None
         self._activity = Activity(viewer, self.cancel)
         self._timer = QTimer()
-        self._timer.setInterval(round(1000 * SECONDS_BETWEEN_NEWS))
+        self._timer.setInterval(_POLL_MS)
         self._timer.timeout.connect(self._poll)
         self._is_closed = False
         self.result = make_result(chosen, choices)
