@@ -222,3 +222,21 @@ class Spline:
         last = np.array(self.coefficients.shape[:3]) - 4
         cells = np.clip(np.floor(q), 0, last).astype(np.intp)
         return cells, q - cells
+
+
+def spline_powers(parts: Floats, step: float) -> Floats:
+    """Return (n, 4, 4): what four nodes add to the powers 0 to 3 of t, in the cubic B-spline at part + t / step.
+
+    Parameters
+    ----------
+    parts
+        (n,): places in a cell, in [0, 1).
+    step
+        Size of the cell, in units of t.
+    """
+    powers = np.zeros((len(parts), 4, 4))
+    for power in range(4):
+        for higher in range(power, 4):
+            factor = math.comb(higher, power) / step**power
+            powers[:, power] += factor * parts[:, np.newaxis] ** (higher - power) * _CUBIC[:, higher]
+    return powers

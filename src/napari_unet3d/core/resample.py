@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box, Interval
-from napari_unet3d.core.deformation import Deformation
+from napari_unet3d.core.deformation import Deformation, spline_powers
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.core.tiling import Readable
 
@@ -28,7 +28,8 @@ _PLANES_A_PIECE = 16
 _MAX_VOXELS = 2**31 - 1
 # As `resample_kernel` numbers them.
 _MODES = {"reflect": 0, "nearest": 1, "constant": 2}
-_PAIRS = {"uint8": np.uint16, "uint16": np.uint32, "float32": np.uint64}
+# Taken as they are.
+_TYPES = ("uint8", "uint16", "float32")
 
 
 def resample(
@@ -69,15 +70,13 @@ def resample(
     box = Box.whole(deformation.shape) if box is None else box
     bounds = _spatial(image)
     part = _continued_box(deformation.source_box(box), bounds, mode)
-    voxels = _at_least_two(_flattenable(np.asarray(image[part.slices]), _PAIRS))
+    voxels = _at_least_two(_flattenable(np.asarray(image[part.slices])))
     window = kernel.Window(voxels.reshape(-1), voxels.shape[1:], _origin(part), bounds)
     out = np.empty((len(voxels), *box.shape), np.float32)
     where = _map(deformation, box)
-    wide = _PAIRS[voxels.dtype.name]
 
     def work(first: int, last: int) -> None:
-        pairs = tuple(np.empty(kernel.SEGMENT, wide) for _ in range(4))
-        kernel.resample_linear(window, where, first, last, _MODES[mode], fill, pairs, out.shape, out.reshape(-1))
+        kernel.resample_linear(window, where, first, last, _MODES[mode], fill, out.shape, out.reshape(-1))
 
     in_pieces(work, box.z, threads)
     return _channels_last(out, image)
@@ -178,17 +177,24 @@ def in_pieces(work: Callable[[int, int], None], planes: Interval, threads: int) 
 def _map(deformation: Deformation, box: Box) -> Map:
     from napari_unet3d.core.resample_kernel import Map
 
-    spline = deformation.spline
+    spline, matrix = deformation.spline, deformation.matrix
     shifts = np.array([deformation.shift_of(z) for z in range(*box.z)], np.int64).reshape(-1, 2)
     segments, fractions = _segments(deformation, box, int(np.abs(shifts[:, 1]).max(initial=0)))
+    columns = np.zeros((4, 4))
+    columns[:, :3] = *matrix.T, deformation.offset
+    nodes, powers = np.empty((0, 0, 0)), np.empty((0, 16))
+    if spline is not None:
+        # Not by a matrix product, which rounds as the library for it does on this processor.
+        turned = sum(spline.coefficients[..., axis, np.newaxis] * columns[axis] for axis in range(3))
+        nodes = np.asarray(turned).reshape(*spline.coefficients.shape[:2], -1)
+        powers = spline_powers(fractions, spline.step[2]).reshape(-1, 16)
     return Map(
-        matrix=np.array(deformation.matrix),
-        offset=deformation.offset,
-        coefficients=np.empty((0, 0, 0, 3)) if spline is None else spline.coefficients,
+        columns=columns.reshape(-1),
+        nodes=nodes,
         start=(0.0, 0.0, 0.0) if spline is None else spline.start,
         step=(1.0, 1.0, 1.0) if spline is None else spline.step,
         segments=segments,
-        fractions=fractions,
+        powers=powers,
         shifts=shifts,
         box=(box.z, box.y, box.x),
     )
@@ -240,8 +246,8 @@ def _continued(first: int, end: int, size: int, mode: Mode) -> Interval:
     return low, high
 
 
-def _flattenable(voxels: npt.NDArray[Any], types: Any) -> npt.NDArray[Any]:
-    if voxels.dtype.name not in types:
+def _flattenable(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if voxels.dtype.name not in _TYPES:
         voxels = voxels.astype(np.float32)
     return _channels_first(voxels)
 

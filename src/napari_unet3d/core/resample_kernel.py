@@ -5,8 +5,8 @@ segment the coordinates are cubic polynomials of the voxel's number, whatever is
 coordinate costs three multiplications. A segment begins at the same voxel whatever box is asked for, and no operation
 depends on its neighbours: a voxel has the same value in every box, on every number of threads, on every processor.
 
-Everything that can be done for many voxels at once stands in a loop of its own, which the compiler turns into vector
-instructions; the loads of voxels, which cannot, stand alone. Two neighbours along x are one load.
+`LANES` voxels are worked on at once, all in registers, from the polynomials to the result; in between, two neighbours
+along x are one load. Where fewer are left, the last of them fills the lanes, so nothing is read that is not needed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from napari_unet3d.core.lanes import (
+    LANES,
+    any_of,
+    counting,
+    floor,
+    gather_pairs,
+    load_four,
+    maximum,
+    minimum,
+    store,
+    to_float,
+    to_int,
+    where,
+)
 
 SEGMENT = 64
 REFLECT, NEAREST, CONSTANT = 0, 1, 2
 # The rows that are worked on together meet the same voxels of the source, while those are in the cache.
 _BLOCK_Z, _BLOCK_Y = 16, 16
-_WIDE = {types.uint8: types.uint16, types.uint16: types.uint32, types.float32: types.uint64}
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 _INLINE: dict[str, Any] = {**_OPTIONS, "forceinline": True}
 
@@ -48,378 +60,287 @@ class Window(NamedTuple):
 class Map(NamedTuple):
     """Where the voxels of a box of the output come from: ``matrix @ (o + displacement(o)) + offset``, as numba sees it.
 
+    What has three numbers, one an axis, is followed by a fourth, which is 0, so that it is one vector.
+
     Attributes
     ----------
-    matrix, offset
-        (3, 3) and (3,) float64, in voxels.
-    coefficients
-        Of the displacement's B-spline, (mz, my, mx, 3) float64 in voxels of the output, or empty.
+    columns
+        (16,) float64: the columns of the matrix, for z, y and x, and the offset, in voxels.
+    nodes
+        (mz, my, mx * 4) float64: the coefficients of the displacement's B-spline, times the matrix; or empty.
     start, step
         Where the first cell begins, and the size of the cells, in voxels of the output.
     segments
         (n, 3) int64: the first voxel along x, the end, the cell.
-    fractions
-        (n,) float64: how far into its cell a segment begins, in [0, 1).
+    powers
+        (n, 16) float64: what the four nodes along x around a segment add to each power of the voxel's number in it;
+        four for power 0, then those for 1, 2 and 3.
     shifts
         (box z, 2) int64: how far the planes of the box are shifted along y and x.
     box
         ((start, stop),) * 3 in voxels of the output.
     """
 
-    matrix: npt.NDArray[np.float64]
-    offset: npt.NDArray[np.float64]
-    coefficients: npt.NDArray[np.float64]
+    columns: npt.NDArray[np.float64]
+    nodes: npt.NDArray[np.float64]
     start: tuple[float, float, float]
     step: tuple[float, float, float]
     segments: npt.NDArray[np.int64]
-    fractions: npt.NDArray[np.float64]
+    powers: npt.NDArray[np.float64]
     shifts: npt.NDArray[np.int64]
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-@intrinsic
-def _load_pair(_context: Any, array: Any, index: Any) -> Any:
-    """Return two neighbours of a flat array as one number, wherever they lie."""
-    wide = _WIDE[array.dtype]
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.gep(source.data, [arguments[1]])
-        return builder.load(builder.bitcast(pointer, ir.IntType(wide.bitwidth).as_pointer()), align=1)
-
-    return wide(array, types.int64), generate
-
-
-@intrinsic
-def _split_pair(_context: Any, pair: Any, array: Any) -> Any:
-    """Return the two neighbours as float32; the first lies in the lower bits (little-endian)."""
-    element = array.dtype
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = element.bitwidth
-        wide, narrow = arguments[0], ir.IntType(bits)
-        halves = (wide, builder.lshr(wide, ir.Constant(wide.type, bits)))
-        numbers = []
-        for half in halves:
-            number = builder.trunc(half, narrow)
-            if element == types.float32:
-                numbers.append(builder.bitcast(number, ir.FloatType()))
-            else:
-                numbers.append(builder.sitofp(builder.zext(number, ir.IntType(32)), ir.FloatType()))
-        return context.make_tuple(builder, signature.return_type, numbers)
-
-    return types.UniTuple(types.float32, 2)(pair, array), generate
+@njit(**_INLINE)
+def _cell(at: int, start: float, step: float) -> Any:
+    """Return the first of the four nodes around a place, and their weights, of the cubic B-spline."""
+    q = (at - start) / step
+    k = int(np.floor(q))
+    u = q - k
+    return k, (1 - u) ** 3 / 6, (3 * u**3 - 6 * u**2 + 4) / 6, (-3 * u**3 + 3 * u**2 + 3 * u + 1) / 6, u**3 / 6
 
 
 @njit(**_INLINE)
-def _weights(u: Any) -> Any:
-    """Return the weights of the four nodes around a place in a cell, of the cubic B-spline."""
-    return (1 - u) ** 3 / 6, (3 * u**3 - 6 * u**2 + 4) / 6, (-3 * u**3 + 3 * u**2 + 3 * u + 1) / 6, u**3 / 6
-
-
-@njit(**_INLINE)
-def _collapse_planes(where: Any, first: int, last: int, planes: Any) -> None:
-    """Fill (n, my, mx, 3): the control grid as the planes `first` .. `last` of the output meet it."""
-    grid = where.coefficients
+def _collapse(where_from: Any, first: int, last: int, planes: Any) -> None:
+    """Fill (n, my, mx * 4): the control grid as the planes `first` .. `last` of the output meet it."""
+    grid = where_from.nodes
     for z in range(first, last):
-        q = (z - where.start[0]) / where.step[0]
-        k = int(np.floor(q))
-        w0, w1, w2, w3 = _weights(q - k)
+        k, w0, w1, w2, w3 = _cell(z, where_from.start[0], where_from.step[0])
         for y in range(grid.shape[1]):
             for x in range(grid.shape[2]):
-                for a in range(3):
-                    planes[z - first, y, x, a] = (
-                        w0 * grid[k, y, x, a]
-                        + w1 * grid[k + 1, y, x, a]
-                        + w2 * grid[k + 2, y, x, a]
-                        + w3 * grid[k + 3, y, x, a]
-                    )
+                planes[z - first, y, x] = (
+                    w0 * grid[k, y, x] + w1 * grid[k + 1, y, x] + w2 * grid[k + 2, y, x] + w3 * grid[k + 3, y, x]
+                )
 
 
 @njit(**_INLINE)
-def _displacement(where: Any, planes: Any, p: int, y: int, cell: int, u: float, out: Any) -> None:
-    """Fill out[axis, power]: the displacement along a segment as a polynomial of the voxel's number in it."""
-    q = (y - where.start[1]) / where.step[1]
-    k = int(np.floor(q))
-    w0, w1, w2, w3 = _weights(q - k)
-    h = 1 / where.step[2]
-    for a in range(3):
-        c0 = (
-            w0 * planes[p, k, cell, a]
-            + w1 * planes[p, k + 1, cell, a]
-            + w2 * planes[p, k + 2, cell, a]
-            + w3 * planes[p, k + 3, cell, a]
-        )
-        cell1, cell2, cell3 = cell + 1, cell + 2, cell + 3
-        c1 = (
-            w0 * planes[p, k, cell1, a]
-            + w1 * planes[p, k + 1, cell1, a]
-            + w2 * planes[p, k + 2, cell1, a]
-            + w3 * planes[p, k + 3, cell1, a]
-        )
-        c2 = (
-            w0 * planes[p, k, cell2, a]
-            + w1 * planes[p, k + 1, cell2, a]
-            + w2 * planes[p, k + 2, cell2, a]
-            + w3 * planes[p, k + 3, cell2, a]
-        )
-        c3 = (
-            w0 * planes[p, k, cell3, a]
-            + w1 * planes[p, k + 1, cell3, a]
-            + w2 * planes[p, k + 2, cell3, a]
-            + w3 * planes[p, k + 3, cell3, a]
-        )
-        # The spline of the cell in powers of the place in it, which is u at the segment's first voxel.
-        b0 = (c0 + 4 * c1 + c2) / 6
-        b1 = (c2 - c0) / 2
-        b2 = (c0 - 2 * c1 + c2) / 2
-        b3 = (c3 - c0) / 6 + (c1 - c2) / 2
-        out[a, 0] = b0 + u * (b1 + u * (b2 + u * b3))
-        out[a, 1] = (b1 + u * (2 * b2 + 3 * u * b3)) * h
-        out[a, 2] = (b2 + 3 * u * b3) * h * h
-        out[a, 3] = b3 * h * h * h
-
-
-@njit(**_INLINE)
-def _polynomial(where: Any, z: int, y: int, x: int, displacement: Any, powers: Any, base: Any) -> None:
-    """Fill powers[axis, power] and base[axis]: a place in the volume is base + the polynomial of the voxel's number."""
-    m = where.matrix
-    for a in range(3):
-        for power in range(4):
-            powers[a, power] = (
-                m[a, 0] * displacement[0, power] + m[a, 1] * displacement[1, power] + m[a, 2] * displacement[2, power]
-            )
-        powers[a, 1] += m[a, 2]
-        place = m[a, 0] * z + m[a, 1] * y + m[a, 2] * x + where.offset[a] + powers[a, 0]
-        whole = np.floor(place)
-        base[a] = int(whole)
-        # What is left is small, so that float32 suffices for it in a volume of any size.
-        powers[a, 0] = place - whole
-
-
-@njit(**_INLINE)
-def _places(powers: Any, a: int, base: int, first: int, n: int, index: Any, part: Any) -> Any:
-    """Fill the voxel before every place, and how far beyond it the place lies; return the lowest and highest voxel."""
-    c0, c1, c2, c3 = (
-        np.float32(powers[a, 0]),
-        np.float32(powers[a, 1]),
-        np.float32(powers[a, 2]),
-        np.float32(powers[a, 3]),
+def _node(planes: Any, at: int, line: int, w0: float, w1: float, w2: float, w3: float) -> Any:
+    """Return a node (z, y, x, 0) along x, of four lines of nodes along y."""
+    return (
+        w0 * load_four(planes, at)
+        + w1 * load_four(planes, at + line)
+        + w2 * load_four(planes, at + 2 * line)
+        + w3 * load_four(planes, at + 3 * line)
     )
-    b, start = np.int32(base), np.int32(first)
-    low, high = np.int32(2147483647), np.int32(-2147483648)
-    for i in range(n):
-        t = np.float32(np.int32(start + np.int32(i)))
-        place = c0 + t * (c1 + t * (c2 + t * c3))
-        whole = np.floor(place)
-        part[i] = place - whole
-        at = np.int32(np.int32(whole) + b)
-        index[i] = at
-        low, high = np.int32(min(low, at)), np.int32(max(high, at))
-    return low, high
 
 
 @njit(**_INLINE)
-def _continue(index: Any, part: Any, outside: Any, n: int, size: int, mode: int) -> None:
-    """Bring places beyond the volume back into it; those inside keep the numbers they have.
+def _power(flat: Any, at: int, n0: Any, n1: Any, n2: Any, n3: Any) -> Any:
+    return flat[at] * n0 + flat[at + 1] * n1 + flat[at + 2] * n2 + flat[at + 3] * n3
 
-    Afterwards the voxel `index` and the next one are in the volume, unless that is one voxel long.
+
+@njit(**_INLINE)
+def _rows(where_from: Any, s: int, planes: Any, z_block: int, z_end: int, y_block: int, y_end: int, room: Any) -> None:
+    """Fill, for every row of a block, the polynomials of a segment: room = (coefficients, whole).
+
+    A place in the volume is ``whole + c0 + t * (c1 + t * (c2 + t * c3))``, t the voxel's number in the segment. What
+    is left beside the whole voxels is small, so that float32 suffices for it in a volume of any size.
     """
-    period, last = np.int32(2 * size), np.int32(2 * size - 1)
-    end, highest = np.int32(size - 1), np.int32(max(0, size - 2))
-    inverse = np.float32(1.0) / np.float32(2 * size)
-    half, one = np.float32(0.5), np.int32(1)
-    for i in range(n):
-        before, f = index[i], part[i]
-        after = np.int32(before + one)
-        outside[i] |= (before < 0) | (before > end) | ((before == end) & (f > 0))
-        if mode == REFLECT:
-            # Exact: half a voxel keeps the quotient away from whole numbers.
-            before = np.int32(before - period * np.int32(np.floor((np.float32(before) + half) * inverse)))
-            after = np.int32(after - period * np.int32(np.floor((np.float32(after) + half) * inverse)))
-            before, after = min(before, np.int32(last - before)), min(after, np.int32(last - after))
-        else:
-            before, after = min(max(before, np.int32(0)), end), min(max(after, np.int32(0)), end)
-        low = min(before, after, highest)
-        if after < before:
-            f = np.float32(1) - f
-        elif after == before:
-            f = np.float32(before != low)
-        index[i] = low
-        part[i] = f
+    coefficients, whole = room
+    line = where_from.nodes.shape[2]
+    plane = where_from.nodes.shape[1] * line
+    flat, powers = planes.reshape(-1), where_from.powers.reshape(-1)
+    columns = where_from.columns
+    along_z, along_y, along_x = load_four(columns, 0), load_four(columns, 4), load_four(columns, 8)
+    begin = along_x * float(where_from.segments[s, 0]) + load_four(columns, 12)
+    row = 0
+    for z in range(z_block, z_end):
+        shift = where_from.shifts[z - where_from.box[0][0], 0]
+        for y in range(y_block + shift, y_end + shift):
+            c0, c1 = along_z * float(z) + along_y * float(y) + begin, along_x
+            c2 = c3 = along_x * 0.0
+            if where_from.nodes.size:
+                k, w0, w1, w2, w3 = _cell(y, where_from.start[1], where_from.step[1])
+                at = (z - z_block) * plane + k * line + 4 * where_from.segments[s, 2]
+                n0, n1 = _node(flat, at, line, w0, w1, w2, w3), _node(flat, at + 4, line, w0, w1, w2, w3)
+                n2, n3 = _node(flat, at + 8, line, w0, w1, w2, w3), _node(flat, at + 12, line, w0, w1, w2, w3)
+                c0, c1 = c0 + _power(powers, 16 * s, n0, n1, n2, n3), c1 + _power(powers, 16 * s + 4, n0, n1, n2, n3)
+                c2, c3 = _power(powers, 16 * s + 8, n0, n1, n2, n3), _power(powers, 16 * s + 12, n0, n1, n2, n3)
+            below = floor(c0)
+            store(whole, 4 * row, to_int(below))
+            store(coefficients, 16 * row, to_float(c0 - below))
+            store(coefficients, 16 * row + 4, to_float(c1))
+            store(coefficients, 16 * row + 8, to_float(c2))
+            store(coefficients, 16 * row + 12, to_float(c3))
+            row += 1
 
 
 @njit(**_INLINE)
-def _find(
-    where: Any, window: Any, z: int, y: int, s: int, planes: Any, p: int, mode: int, is_nearest: bool, scratch: Any
-) -> Any:
-    """Fill where the voxels of a segment that lie in the box come from: index and part for every axis.
+def _reach(where_from: Any, s: int, step: int, z: int) -> Any:
+    """Return which voxels of a segment are worked on: the first along x of the box, their number, and theirs in it."""
+    begin, end = where_from.segments[s, 0], where_from.segments[s, 1]
+    shift = where_from.shifts[z - where_from.box[0][0], 1]
+    x_first, x_end = where_from.box[2]
+    first = max(begin, x_first + shift) + step * LANES
+    last = min(end, x_end + shift)
+    t = to_float(minimum(counting(np.int32(first - begin)), np.int32(last - 1 - begin)))
+    return first - shift - x_first, min(LANES, last - first), t
+
+
+@njit(**_INLINE)
+def _place(room: Any, row: int, axis: int, t: Any) -> Any:
+    """Return the voxels before places, and how far beyond them the places lie, in [0, 1)."""
+    coefficients, whole = room
+    at = 16 * row + axis
+    place = coefficients[at] + t * (coefficients[at + 4] + t * (coefficients[at + 8] + t * coefficients[at + 12]))
+    below = floor(place)
+    return to_int(below) + whole[4 * row + axis], place - below
+
+
+@njit(**_INLINE)
+def _inside(index: Any, size: int, mode: int) -> Any:
+    """Return the voxels of the volume that stand for voxels which may lie beyond it."""
+    if mode == REFLECT:
+        # Exact: half a voxel keeps the quotient away from whole numbers.
+        turns = floor((to_float(index) + np.float32(0.5)) * (np.float32(1.0) / np.float32(2 * size)))
+        index = index - to_int(turns) * np.int32(2 * size)
+        return minimum(index, np.int32(2 * size - 1) - index)
+    return minimum(maximum(index, np.int32(0)), np.int32(size - 1))
+
+
+@njit(**_INLINE)
+def _continue(index: Any, part: Any, size: int, mode: int) -> Any:
+    """Bring places beyond the volume back into it; those inside keep the numbers they have.
 
     Returns
     -------
-    at, n, has_left
-        The first of them along x of the box, how many they are, and whether any comes from outside of the volume.
+    low, part, outside
+        The voxel `low` and the next one are in the volume, unless that is one voxel long.
     """
-    iz, iy, ix, fz, fy, fx, outside, displacement, powers, base = scratch
-    begin = where.segments[s, 0]
-    shift_y, shift_x = where.shifts[z - where.box[0][0], 0], where.shifts[z - where.box[0][0], 1]
-    first = max(begin, where.box[2][0] + shift_x) - begin
-    n = min(where.segments[s, 1], where.box[2][1] + shift_x) - begin - first
-    at = begin + first - shift_x - where.box[2][0]
-    if n <= 0:
-        return at, 0, False
-    if where.coefficients.size:
-        _displacement(where, planes, p, y + shift_y, where.segments[s, 2], where.fractions[s], displacement)
-    _polynomial(where, z, y + shift_y, begin, displacement, powers, base)
-    z_low, z_high = _places(powers, 0, base[0], first, n, iz, fz)
-    y_low, y_high = _places(powers, 1, base[1], first, n, iy, fy)
-    x_low, x_high = _places(powers, 2, base[2], first, n, ix, fx)
-    if is_nearest:
-        _round(iz, fz, n)
-        _round(iy, fy, n)
-        _round(ix, fx, n)
-    # A nearest voxel may be the one after.
-    nz, ny, nx = window.bounds
-    z_left, y_left, x_left = z_low < 0 or z_high > nz - 2, y_low < 0 or y_high > ny - 2, x_low < 0 or x_high > nx - 2
-    has_left = z_left or y_left or x_left
-    if has_left:
-        for i in range(n):
-            outside[i] = False
-    if z_left:
-        _continue(iz, fz, outside, n, nz, mode)
-    if y_left:
-        _continue(iy, fy, outside, n, ny, mode)
-    if x_left:
-        _continue(ix, fx, outside, n, nx, mode)
-    if is_nearest and has_left:
-        _round(iz, fz, n)
-        _round(iy, fy, n)
-        _round(ix, fx, n)
-    return at, n, has_left
-
-
-@njit(**_INLINE)
-def _round(index: Any, part: Any, n: int) -> None:
-    half, zero = np.float32(0.5), np.float32(0)
-    for i in range(n):
-        index[i] += np.int32(part[i] >= half)
-        part[i] = zero
-
-
-@njit(**_INLINE)
-def _scratch() -> Any:
-    iz, iy, ix = np.empty(SEGMENT, np.int32), np.empty(SEGMENT, np.int32), np.empty(SEGMENT, np.int32)
-    fz, fy, fx = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
-    outside = np.zeros(SEGMENT, np.bool_)
-    return iz, iy, ix, fz, fy, fx, outside, np.zeros((3, 4)), np.empty((3, 4)), np.empty(3, np.int64)
-
-
-@njit(**_INLINE)
-def _gather(voxels: Any, offset: Any, n: int, base: int, row: int, plane: int, pairs: Any) -> None:
-    p00, p01, p10, p11 = pairs
-    for i in range(n):
-        at = base + np.int64(offset[i])
-        p00[i] = _load_pair(voxels, at)
-        p01[i] = _load_pair(voxels, at + row)
-        p10[i] = _load_pair(voxels, at + plane)
-        p11[i] = _load_pair(voxels, at + plane + row)
-
-
-@njit(**_INLINE)
-def _blend(voxels: Any, n: int, pairs: Any, fz: Any, fy: Any, fx: Any, out: Any, at: Any) -> None:
-    p00, p01, p10, p11 = pairs
-    one = np.float32(1)
-    for i in range(n):
-        gz, gy, gx = fz[i], fy[i], fx[i]
-        hz, hy, hx = one - gz, one - gy, one - gx
-        a0, a1 = _split_pair(p00[i], voxels)
-        b0, b1 = _split_pair(p01[i], voxels)
-        c0, c1 = _split_pair(p10[i], voxels)
-        d0, d1 = _split_pair(p11[i], voxels)
-        # In this form the result is exactly a voxel where the place is one, on either end.
-        a, b = a0 * hx + a1 * gx, b0 * hx + b1 * gx
-        c, d = c0 * hx + c1 * gx, d0 * hx + d1 * gx
-        out[at + np.uint64(i)] = (a * hy + b * gy) * hz + (c * hy + d * gy) * gz
+    end, one = np.int32(size - 1), np.float32(1)
+    outside = (index < np.int32(0)) | (index > end) | ((index == end) & (part > np.float32(0)))
+    before, after = _inside(index, size, mode), _inside(index + np.int32(1), size, mode)
+    low = minimum(minimum(before, after), np.int32(max(0, size - 2)))
+    same = where(before == low, np.float32(0), part * np.float32(0) + one)
+    return low, where(after < before, one - part, where(after == before, same, part)), outside
 
 
 @njit(**_OPTIONS)
 def resample_linear(
-    window: Any, where: Any, z_first: int, z_last: int, mode: int, fill: float, pairs: Any, shape: Any, out: Any
+    window: Any, where_from: Any, z_first: int, z_last: int, mode: int, fill: float, shape: Any, out: Any
 ) -> None:
-    """Fill planes of out (c, z, y, x) float32, which is the box of `where`, by trilinear interpolation.
+    """Fill planes of out (c, z, y, x) float32, which is the box of `where_from`, by trilinear interpolation.
 
     Parameters
     ----------
     window
         uint8, uint16 or float32; two voxels or more along every axis.
-    where
+    where_from
         The box, and where it comes from.
     z_first, z_last
         The planes to fill, in voxels of the output.
     mode, fill
         How the volume continues, and its value outside in the mode CONSTANT.
-    pairs
-        Room for (4, SEGMENT) numbers, twice as wide as a voxel; changed.
-    out
-        Changed.
+    shape, out
+        (c, z, y, x), and as many voxels, flat; changed.
     """
-    (nz, ny, nx), (oz, oy, ox) = window.shape, window.origin
-    scratch = _scratch()
-    iz, iy, ix, fz, fy, fx, outside = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5], scratch[6]
-    planes = np.empty((_BLOCK_Z, where.coefficients.shape[1], where.coefficients.shape[2], 3))
-    (z_box, _), (y_box, y_end), _ = where.box
+    (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
+    (z_box, _), (y_box, y_last), (x_box, x_last) = where_from.box
     n_channels, depth, height, width = shape
+    row_y, row_z, row_c, zero, one = nx, ny * nx, nz * ny * nx, np.int32(0), np.float32(1)
+    planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))
+    room = np.empty(16 * _BLOCK_Z * _BLOCK_Y, np.float32), np.empty(4 * _BLOCK_Z * _BLOCK_Y, np.int32)
+    tail = np.empty(LANES, np.float32)
     for z_block in range(z_first, z_last, _BLOCK_Z):
         z_end = min(z_block + _BLOCK_Z, z_last)
-        if where.coefficients.size:
-            _collapse_planes(where, z_block, z_end, planes)
-        for s in range(len(where.segments)):
-            for y_block in range(y_box, y_end, _BLOCK_Y):
-                for z in range(z_block, z_end):
-                    for y in range(y_block, min(y_block + _BLOCK_Y, y_end)):
-                        at, n, has_left = _find(where, window, z, y, s, planes, z - z_block, mode, False, scratch)
-                        for i in range(n):
-                            iz[i] = ((iz[i] - oz) * ny + iy[i] - oy) * nx + ix[i] - ox
-                        for channel in range(n_channels):
-                            start = np.uint64(((channel * depth + z - z_box) * height + y - y_box) * width + at)
-                            _gather(window.voxels, iz, n, channel * nz * ny * nx, nx, ny * nx, pairs)
-                            _blend(window.voxels, n, pairs, fz, fy, fx, out, start)
-                            if has_left and mode == CONSTANT:
-                                for i in range(n):
-                                    if outside[i]:
-                                        out[start + np.uint64(i)] = fill
+        if where_from.nodes.size:
+            _collapse(where_from, z_block, z_end, planes)
+        for y_block in range(y_box, y_last, _BLOCK_Y):
+            y_end = min(y_block + _BLOCK_Y, y_last)
+            for s in range(len(where_from.segments)):
+                _rows(where_from, s, planes, z_block, z_end, y_block, y_end, room)
+                for step in range(SEGMENT // LANES):
+                    for z in range(z_block, z_end):
+                        at, n, t = _reach(where_from, s, step, z)
+                        if n <= 0:
+                            continue
+                        for y in range(y_block, y_end):
+                            row = (z - z_block) * (y_end - y_block) + y - y_block
+                            iz, fz = _place(room, row, 0, t)
+                            iy, fy = _place(room, row, 1, t)
+                            ix, fx = _place(room, row, 2, t)
+                            left_z = (iz < zero) | (iz > np.int32(bz - 2))
+                            left_y = (iy < zero) | (iy > np.int32(by - 2))
+                            outside = left_z | left_y | (ix < zero) | (ix > np.int32(bx - 2))
+                            has_left = any_of(outside)
+                            if has_left:
+                                iz, fz, out_z = _continue(iz, fz, bz, mode)
+                                iy, fy, out_y = _continue(iy, fy, by, mode)
+                                ix, fx, out_x = _continue(ix, fx, bx, mode)
+                                outside = out_z | out_y | out_x
+                            jz, jy, jx = iz - np.int32(oz), iy - np.int32(oy), ix - np.int32(ox)
+                            offset = (jz * np.int32(ny) + jy) * np.int32(nx) + jx
+                            hz, hy, hx = one - fz, one - fy, one - fx
+                            for channel in range(n_channels):
+                                first = channel * row_c
+                                a0, a1 = gather_pairs(window.voxels, first, offset)
+                                b0, b1 = gather_pairs(window.voxels, first + row_y, offset)
+                                c0, c1 = gather_pairs(window.voxels, first + row_z, offset)
+                                d0, d1 = gather_pairs(window.voxels, first + row_z + row_y, offset)
+                                # In this form the result is exactly a voxel where the place is one, on either end.
+                                a, b = a0 * hx + a1 * fx, b0 * hx + b1 * fx
+                                c, d = c0 * hx + c1 * fx, d0 * hx + d1 * fx
+                                value = (a * hy + b * fy) * hz + (c * hy + d * fy) * fz
+                                if mode == CONSTANT and has_left:
+                                    value = where(outside, np.float32(fill), value)
+                                start = ((channel * depth + z - z_box) * height + y - y_box) * width + at
+                                if n == LANES:
+                                    store(out, start, value)
+                                else:
+                                    store(tail, 0, value)
+                                    for i in range(n):
+                                        out[start + i] = tail[i]
 
 
 @njit(**_OPTIONS)
 def resample_nearest(
-    window: Any, where: Any, z_first: int, z_last: int, mode: int, fill: Any, shape: Any, out: Any
+    window: Any, where_from: Any, z_first: int, z_last: int, mode: int, fill: Any, shape: Any, out: Any
 ) -> None:
     """Fill planes of out (c, z, y, x), of the type of `window`, each voxel with the nearest of the volume.
 
     What lies in the volume and not in the window is `fill`; otherwise as `resample_linear`.
     """
-    (nz, ny, nx), (oz, oy, ox) = window.shape, window.origin
-    scratch = _scratch()
-    iz, iy, ix, outside = scratch[0], scratch[1], scratch[2], scratch[6]
-    planes = np.empty((_BLOCK_Z, where.coefficients.shape[1], where.coefficients.shape[2], 3))
-    (z_box, _), (y_box, y_end), _ = where.box
+    (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
+    (z_box, _), (y_box, y_last), (x_box, x_last) = where_from.box
     n_channels, depth, height, width = shape
+    row_c, zero, one, half = nz * ny * nx, np.int32(0), np.int32(1), np.float32(0.5)
+    planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))
+    room = np.empty(16 * _BLOCK_Z * _BLOCK_Y, np.float32), np.empty(4 * _BLOCK_Z * _BLOCK_Y, np.int32)
+    offsets = np.empty(LANES, np.int32)
     for z_block in range(z_first, z_last, _BLOCK_Z):
         z_end = min(z_block + _BLOCK_Z, z_last)
-        if where.coefficients.size:
-            _collapse_planes(where, z_block, z_end, planes)
-        for s in range(len(where.segments)):
-            for y_block in range(y_box, y_end, _BLOCK_Y):
-                for z in range(z_block, z_end):
-                    for y in range(y_block, min(y_block + _BLOCK_Y, y_end)):
-                        at, n, has_left = _find(where, window, z, y, s, planes, z - z_block, mode, True, scratch)
-                        for channel in range(n_channels):
-                            start = np.uint64(((channel * depth + z - z_box) * height + y - y_box) * width + at)
-                            for i in range(n):
-                                jz, jy, jx = iz[i] - oz, iy[i] - oy, ix[i] - ox
-                                is_there = 0 <= jz < nz and 0 <= jy < ny and 0 <= jx < nx
-                                if not is_there or (mode == CONSTANT and has_left and outside[i]):
-                                    out[start + np.uint64(i)] = fill
-                                else:
-                                    offset = (np.int64(channel * nz + jz) * ny + jy) * nx + jx
-                                    out[start + np.uint64(i)] = window.voxels[np.uint64(offset)]
+        if where_from.nodes.size:
+            _collapse(where_from, z_block, z_end, planes)
+        for y_block in range(y_box, y_last, _BLOCK_Y):
+            y_end = min(y_block + _BLOCK_Y, y_last)
+            for s in range(len(where_from.segments)):
+                _rows(where_from, s, planes, z_block, z_end, y_block, y_end, room)
+                for step in range(SEGMENT // LANES):
+                    for z in range(z_block, z_end):
+                        at, n, t = _reach(where_from, s, step, z)
+                        if n <= 0:
+                            continue
+                        for y in range(y_block, y_end):
+                            row = (z - z_block) * (y_end - y_block) + y - y_block
+                            iz, fz = _place(room, row, 0, t)
+                            iy, fy = _place(room, row, 1, t)
+                            ix, fx = _place(room, row, 2, t)
+                            iz = where(fz >= half, iz + one, iz)
+                            iy = where(fy >= half, iy + one, iy)
+                            ix = where(fx >= half, ix + one, ix)
+                            left_z = (iz < zero) | (iz > np.int32(bz - 1))
+                            left_y = (iy < zero) | (iy > np.int32(by - 1))
+                            outside = left_z | left_y | (ix < zero) | (ix > np.int32(bx - 1))
+                            if mode != CONSTANT and any_of(outside):
+                                iz, iy, ix = _inside(iz, bz, mode), _inside(iy, by, mode), _inside(ix, bx, mode)
+                            jz, jy, jx = iz - np.int32(oz), iy - np.int32(oy), ix - np.int32(ox)
+                            # In the mode CONSTANT what is outside of the volume is outside of the window too.
+                            absent_z = (jz < zero) | (jz > np.int32(nz - 1))
+                            absent_y = (jy < zero) | (jy > np.int32(ny - 1))
+                            absent = absent_z | absent_y | (jx < zero) | (jx > np.int32(nx - 1))
+                            store(offsets, 0, where(absent, -one, (jz * np.int32(ny) + jy) * np.int32(nx) + jx))
+                            for channel in range(n_channels):
+                                start = ((channel * depth + z - z_box) * height + y - y_box) * width + at
+                                for i in range(n):
+                                    offset = offsets[i]
+                                    out[start + i] = fill if offset < 0 else window.voxels[channel * row_c + offset]
