@@ -13,9 +13,12 @@ MODES = ("reflect", "nearest", "constant")
 
 @st.composite
 def deformations(draw, *, elastic=None, largest=24):
-    """Draw a map of a small patch: turned or not, displaced or not, in and around a volume of about its size."""
+    """Draw a map of a small patch: turned or not, displaced or not, in and around a volume of about its size.
+
+    Some are flat and long, so that a row has several segments.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = draw(st.tuples(*[st.integers(1, largest)] * 3))
+    shape = draw(st.tuples(*[st.integers(1, largest)] * 3) | st.tuples(*[st.integers(1, 3)] * 2, st.integers(60, 200)))
     matrix = np.eye(3)
     if draw(st.booleans()):
         matrix = Rotation.random(random_state=rng).as_matrix() * rng.uniform(0.6, 1.5, 3)

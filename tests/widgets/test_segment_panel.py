@@ -16,13 +16,16 @@ from napari_unet3d.engine import LocalEngine
 from napari_unet3d.network.devices import Device
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.events import TileDone
+from napari_unet3d.tasks.job_files import read_job
 from napari_unet3d.tasks.predict import segment
 from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.volumes import read_volume
+from napari_unet3d.volumes import create_output, read_volume
+from napari_unet3d.widgets.layers import add_layer, layer_data
 from napari_unet3d.widgets.preferences import Preferences
 from napari_unet3d.widgets.segment import SegmentPanel
 from napari_unet3d.widgets.session import Session
 from tests.models import random_model
+from tests.tasks.test_train_command import command
 
 LONG_MS = 120_000
 
@@ -730,3 +733,37 @@ def test_a_thousand_tiles_a_second_are_told_ten_times_a_second(qtbot, panel, ses
     assert 2 <= told <= 10 * seconds + 3
     assert len(redraws) - told <= told + 1
     shown.close()
+
+
+@pytest.mark.parametrize("is_on_disk", [True, False])
+def test_a_saved_job_gives_the_bytes_of_the_window(panel, session, viewer, volume, qtbot, tmp_path, is_on_disk):
+    source = tmp_path / "neurons.ome.tif"
+    with create_output(source, volume.shape, "uint16", voxel_size=(0.3, 0.2, 0.1), unit="um", kind="image") as output:
+        output[:, :, :] = volume
+        output.commit()
+    # Of a file the window may know the size of a voxel better.
+    layer = add_layer(viewer, layer_data(read_volume(source))) if is_on_disk else viewer.add_image(volume)
+    layer.scale, layer.units = (0.6, 0.2, 0.1), ("um",) * 3
+    session.image = layer
+    panel.form.region_kind.value, panel.form.region_text.value = "box", "4:30,:,:"
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    panel.save_job(tmp_path / "night.json")
+    written = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert written == ["neurons.ome.tif", *([] if is_on_disk else ["night-image.ome.tif"]), "night.json", "speeds.json"]
+    assert read_job(tmp_path / "night.json").job.spec.memory_bytes is None
+    assert command("run", tmp_path / "night.json") == 0
+    found = read_volume(tmp_path / "night.ome.tif")
+    np.testing.assert_array_equal(found.data[:, :, :], session.segmentation.layer.data)
+    assert found.voxel_size == pytest.approx((0.6, 0.2, 0.1))
+    assert found.translate[0] == pytest.approx(4 * 0.6)
+
+
+def test_a_job_that_could_not_start_is_not_saved(panel, session, tmp_path):
+    seen = len(notification_manager.records)
+    panel.save_job(tmp_path / "job.json")
+    assert [record.message for record in notification_manager.records[seen:]] == [
+        "Open a volume, or choose an image layer."
+    ]
+    assert not (tmp_path / "job.json").exists()

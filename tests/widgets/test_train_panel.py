@@ -17,6 +17,7 @@ from napari_unet3d.widgets.panel import PANEL_WIDTH
 from napari_unet3d.widgets.train import TrainPanel
 from napari_unet3d.widgets.train_form import MODEL
 from tests.tasks.balls import balls
+from tests.tasks.test_train_command import command
 
 IMAGE, LABELS = balls()
 MEANINGS = Meanings.painted(("background", "ball"))
@@ -88,6 +89,21 @@ def test_the_window_and_the_command_train_the_same_bytes(panel, session, ended, 
             pass
     ours, theirs = (load_model(path / LAST).weights for path in (run.folder, tmp_path / "run"))
     assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+
+
+def test_a_saved_job_trains_the_bytes_of_the_window(panel, session, ended, tmp_path):
+    panel.start.native.click()
+    run = ended()
+    panel.save_job(tmp_path / "job.json")
+    assert sorted(path.name for path in tmp_path.glob("job*")) == [
+        "job-image.ome.tif",
+        "job-labels.ome.tif",
+        "job.json",
+    ]
+    assert command("run", tmp_path / "job.json") == 0
+    ours, theirs = (load_model(path / LAST) for path in (run.folder, tmp_path / "job"))
+    assert all(ours.weights[name].tobytes() == theirs.weights[name].tobytes() for name in ours.weights)
+    assert theirs.card.voxel_size == pytest.approx((0.5, 0.2, 0.2))
 
 
 def test_what_is_looked_at_is_segmented_meanwhile(panel, session, viewer, qtbot, ended):

@@ -17,6 +17,7 @@ import typer
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
 from napari_unet3d.cli.report import augment_text, finish, follow, gib, plan_facts, plan_text, say, say_notes
+from napari_unet3d.cli.run_command import run
 from napari_unet3d.cli.train_command import train
 from napari_unet3d.errors import SpecError, Unet3dError
 
@@ -289,6 +290,7 @@ def augment(
 
 
 app.command()(train)
+app.command()(run)
 
 
 @app.command()

@@ -7,14 +7,13 @@ somewhere else.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
@@ -30,7 +29,7 @@ from napari_unet3d.tasks.files import remember_run
 from napari_unet3d.tasks.live import LivePreview
 from napari_unet3d.tasks.predict import predict
 from napari_unet3d.tasks.run_folder import RunFolder
-from napari_unet3d.tasks.specs import PredictSpec, Spec
+from napari_unet3d.tasks.specs import PathOnDisk, PathText, PredictSpec, Spec
 from napari_unet3d.tasks.train import train
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.tasks.training_data import TrainingPair
@@ -48,7 +47,7 @@ HELD_BYTES = 1 << 30
 class OnDisk(Spec):
     """A volume that whoever does the job reads by itself; see `read_volume`."""
 
-    path: Annotated[str, AfterValidator(os.path.abspath)]
+    path: PathText
     axes: str | None = None
     dataset: str | None = None
 
@@ -76,8 +75,7 @@ class SegmentJob(Spec):
     """
 
     kind: Literal["segment"] = "segment"
-    # Whoever does the job may have another current folder.
-    model: Annotated[Path, AfterValidator(Path.absolute)]
+    model: PathOnDisk
     weights_sha256: str | None = None
     spec: PredictSpec = PredictSpec()
     image: OnDisk | None = None
@@ -145,8 +143,8 @@ class TrainJob(Spec):
     kind: Literal["train"] = "train"
     spec: TrainSpec
     pairs: tuple[PairPlace, ...]
-    folder: Annotated[Path, AfterValidator(Path.absolute)]
-    start: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    folder: PathOnDisk
+    start: PathOnDisk | None = None
     resume: bool = False
     force: bool = False
 
@@ -204,11 +202,7 @@ def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, Non
         return (yield from augment(job.request, image, labels, arrays))
     if isinstance(job, TrainJob):
         return (yield from _train(job, arrays))
-    if job.weights_sha256 not in (None, _weights_of(job.model)):
-        raise ModelError(
-            f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
-        )
-    model = cached_model(job.model)
+    model = model_of(job)
     volume = _readable(job.image, IMAGE, arrays)
     if volume is None:
         raise VolumeError("There is no image to segment.")
@@ -221,7 +215,29 @@ def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, Non
     )
 
 
-def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, TrainJobResult]:
+def model_of(job: SegmentJob) -> Model:
+    """Return the model of a job.
+
+    Raises
+    ------
+    ModelError
+        If it is not there, or has other weights than when it was chosen.
+    """
+    if job.weights_sha256 not in (None, _weights_of(job.model)):
+        raise ModelError(
+            f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
+        )
+    return cached_model(job.model)
+
+
+def pairs_of(job: TrainJob, arrays: Mapping[str, Writable]) -> list[TrainingPair]:
+    """Return what a job learns from.
+
+    Raises
+    ------
+    VolumeError
+        If something is neither on disk nor among the arrays, or cannot be read.
+    """
     pairs = []
     for number, place in enumerate(job.pairs):
         image = _readable(place.image, image_of(number), arrays)
@@ -229,6 +245,11 @@ def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, No
         if image is None or labels is None:
             raise VolumeError(f"Pair {number + 1} lacks its image or its labels.")
         pairs.append(TrainingPair(_near(image), labels, place.meanings, place.origin, place.voxel_size, place.unit))
+    return pairs
+
+
+def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, TrainJobResult]:
+    pairs = pairs_of(job, arrays)
     live = LivePreview(0, arrays[FOCUS], arrays[LIVE]) if FOCUS in arrays and LIVE in arrays else None
     start = None if job.start is None else cached_model(job.start)
     with RunFolder(job.folder) as folder:

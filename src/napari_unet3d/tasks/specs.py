@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    SerializationInfo,
+    ValidationInfo,
+    model_validator,
+)
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.postprocess import Cleanup
@@ -14,6 +26,24 @@ class Spec(BaseModel):
     """A frozen value that refuses what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _placed(path: Any, info: ValidationInfo) -> Any:
+    return type(path)(os.path.abspath(os.path.join((info.context or {}).get(FOLDER, ""), path)))
+
+
+def _told(path: str | Path, info: SerializationInfo) -> str:
+    folder = (info.context or {}).get(FOLDER)
+    is_within = folder is not None and Path(path).is_relative_to(folder)
+    return Path(path).relative_to(folder).as_posix() if is_within else str(path)
+
+
+# Where the context of pydantic says in which folder the JSON lies: paths in it are relative to that, so that the folder
+# can be moved. Without it they are relative to the current folder.
+FOLDER = "folder"
+# Absolute, because whoever does the work may have another current folder. Text, where more than a path may follow.
+PathText = Annotated[str, AfterValidator(_placed), PlainSerializer(_told, when_used="json")]
+PathOnDisk = Annotated[Path, AfterValidator(_placed), PlainSerializer(_told, when_used="json")]
 
 
 class PredictSpec(Spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import Container, ProgressBar, PushButton
@@ -12,6 +13,7 @@ from napari_unet3d.errors import Unet3dError
 from napari_unet3d.network.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.widgets import panel
+from napari_unet3d.widgets.job_saving import ask_where, save_segment_job
 from napari_unet3d.widgets.layers import LayerVolume, is_illustration
 from napari_unet3d.widgets.model_choice import ModelChoice
 from napari_unet3d.widgets.notices import notify, notify_error
@@ -94,6 +96,7 @@ class SegmentPanel(Container):
         self.start.changed.connect(lambda: self._start())
         self.anew.changed.connect(lambda: self._start(anew=True))
         self.cancel.changed.connect(lambda: self._cancel())
+        self.form.save_job.changed.connect(lambda: self._on_save_job())
         dims = session.viewer.dims.events
         for signal, slot in (
             (session.image_changed, self._on_image),
@@ -216,6 +219,20 @@ class SegmentPanel(Container):
             return
         session.begin(run)
         run.start(shown_box(session.viewer, volume))
+
+    def _on_save_job(self) -> None:
+        chosen = self.image.value
+        if path := ask_where(self.native, "segment" if chosen is None else f"segment {chosen.name}"):
+            self.save_job(path)
+
+    def save_job(self, path: Path) -> None:
+        """Write what Start would do to a file for `napari-unet3d run`."""
+        try:
+            volume, choices = self._session.volume(), self.choices()
+            check_channels(choices.card.network, volume.volume.n_channels)
+            notify(save_segment_job(path, volume, choices, self.form.portable_spec))
+        except Unet3dError as error:
+            notify_error(error)
 
     def _cancel(self) -> None:
         run = self._session.segmentation

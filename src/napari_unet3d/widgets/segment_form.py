@@ -120,7 +120,10 @@ class SegmentForm(Container):
             choices=[0], label="level", tooltip="Of an image with several resolutions; 0 is the finest."
         )
         self.path = LineEdit(label="write to", tooltip="A file, .zarr or .tif, for results larger than the memory.")
-        content = panel.column(self.level, self.device, self.memory, self.nonfinite, self.path)
+        self.save_job = PushButton(
+            text="Save as a job ..", tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere."
+        )
+        content = panel.column(self.level, self.device, self.memory, self.nonfinite, self.path, self.save_job)
         self._more_part = panel.Foldable("More", content)
 
     @property
@@ -182,6 +185,17 @@ class SegmentForm(Container):
         if self.region_kind.value == BOX:
             return Box.parse(self.region_text.value.strip() or ":,:,:", volume.shape)
         return box_in_view(self._session.viewer, volume, blocks=self._session.network.blocks)
+
+    @property
+    def portable_spec(self) -> PredictSpec:
+        """Return the choices for a run on any machine: the memory is not that of this one, unless it was typed.
+
+        Raises
+        ------
+        Unet3dError
+            If they contradict each other or the image.
+        """
+        return self.spec.model_copy(update={"memory_bytes": int(self.memory.value * 2**30) or None})
 
     @property
     def wants_labels(self) -> bool:

@@ -17,6 +17,7 @@ from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.corrections import copy_prediction, corrected, outline_held_out
+from napari_unet3d.widgets.job_saving import ask_where, save_train_job
 from napari_unet3d.widgets.notices import notify, notify_error
 from napari_unet3d.widgets.pairs import Pair, reading
 from napari_unet3d.widgets.session import Session
@@ -127,6 +128,7 @@ class TrainPanel(Container):
             (self.held_out, self.show_held_out),
             (self.segment, self._on_segment),
             (self.correct, self.correct_here),
+            (self.form.save_job, self._on_save_job),
         ):
             button.changed.connect(lambda *_, call=call: call())
         self.live.changed.connect(self._on_live)
@@ -317,6 +319,21 @@ class TrainPanel(Container):
             return
         run.is_watched = self.live.value
         session.begin_training(run)
+
+    def _on_save_job(self) -> None:
+        chosen = self._session.image
+        if path := ask_where(self.native, "train" if chosen is None else f"train {chosen.name}"):
+            self.save_job(path)
+
+    def save_job(self, path: Path) -> None:
+        """Write what Start would do to a file for `napari-unet3d run`; only once it is known."""
+        try:
+            pairs, spec = self.pairs(), self.spec
+            if spec is None:
+                raise SpecError(f"There is nothing to train yet: {self._plan.value}")
+            notify(save_train_job(path, pairs, spec, self._session.model if self._takes_model() else None))
+        except Unet3dError as error:
+            notify_error(error)
 
     def begin_corrected(self) -> None:
         """Begin a run that starts from the last one's model and learns what is painted now."""

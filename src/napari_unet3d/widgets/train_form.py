@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, PushButton, SpinBox
 from pydantic import ValidationError
 
 from napari_unet3d.core.architecture import NetworkSpec
@@ -34,6 +34,8 @@ class TrainForm:
     ----------
     main, more
         What is seen at once, and what is folded away.
+    save_job
+        For the panel to answer.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -67,6 +69,9 @@ class TrainForm:
             text="batch normalization",
             tooltip="Scale what every convolution gives by its mean and spread over a patch; takes more memory.",
         )
+        self.save_job = PushButton(
+            text="Save as a job ..", tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere."
+        )
         self.main = panel.column(
             panel.row(self.start, label="Start from"),
             panel.row(self.preset, label="Preset"),
@@ -78,6 +83,7 @@ class TrainForm:
             panel.row(self.rate, self.every, label="rate, score every"),
             panel.row(self.patience, self.seed, label="patience, seed"),
             panel.row(self.normalized),
+            panel.row(self.save_job),
         )
         self.more = panel.Foldable("More", content)
         for box in (self.steps, self.blocks, self.filters, self.batch, self.rate, self.every, self.patience, self.seed):

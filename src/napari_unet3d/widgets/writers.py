@@ -21,12 +21,9 @@ from napari_unet3d.volumes import create_output
 from napari_unet3d.volumes.arrays import Box
 from napari_unet3d.volumes.output import Kind
 from napari_unet3d.volumes.volume import Calibration, calibrate
-from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume, n_levels
+from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume
 from napari_unet3d.widgets.notices import notify
 from napari_unet3d.widgets.space import Space
-
-if TYPE_CHECKING:
-    from napari.layers import Labels
 
 _BOX_BYTES = 1 << 28
 # The chunks of a zarr output: a box that ends inside one makes it be written twice.
@@ -81,9 +78,7 @@ def write_image(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         found = layer_volume(layer, channels=1 if axis is None else int(layer.data.shape[axis]))
         if found.volume.n_channels > 1 and str(layer.axis_labels[axis]).lower() in _TIME:
             raise OutputError(f"'{layer.name}' holds several points in time; a volume is one of them. Save it alone.")
-        voxels = found.volume.data
-        source = _Voxels(lambda box: np.asarray(voxels[box]), tuple(voxels.shape), np.dtype(voxels.dtype))
-        return _write(path, found, source, "image")
+        return [write_volume(path, found)]
 
 
 def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
@@ -108,8 +103,23 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
             raise OutputError(
                 f"'{layer.name}' holds {n} volumes of labels along its axis {found.extra_axis}; save one."
             )
-        source = _label_voxels(layer, found)
-        return _write(path, found, source, "labels", class_names(meta.get("features")))
+        return [write_volume(path, found)]
+
+
+def write_volume(path: str, found: LayerVolume) -> str:
+    """Write the volume of a layer, of its kind, and return where it is.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
+    if found.layer._type_string == "labels":
+        names = class_names(found.layer.features)
+        return _write(path, found, _label_voxels(found), "labels", names)
+    voxels = found.volume.data
+    source = _Voxels(lambda box: np.asarray(voxels[box]), tuple(voxels.shape), np.dtype(voxels.dtype))
+    return _write(path, found, source, "image")
 
 
 def class_names(features: Any) -> tuple[str, ...]:
@@ -151,8 +161,8 @@ def _layer(data: Any, meta: Mapping[str, Any], kind: str) -> Any:
     return layer
 
 
-def _label_voxels(layer: Labels, found: LayerVolume) -> _Voxels:
-    source = layer.data[0] if n_levels(layer) > 1 else layer.data
+def _label_voxels(found: LayerVolume) -> _Voxels:
+    layer, source = found.layer, found.source
 
     def read(box: Box) -> npt.NDArray[Any]:
         key: list[Any] = list(box)
@@ -172,7 +182,7 @@ def _label_voxels(layer: Labels, found: LayerVolume) -> _Voxels:
     )
 
 
-def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tuple[str, ...] = ()) -> list[str]:
+def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tuple[str, ...] = ()) -> str:
     from napari.utils import progress
 
     _refuse_its_own_source(path, found)
@@ -200,7 +210,7 @@ def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tu
         notes.append(f"{given} is written as {source.dtype}.")
     if notes:
         notify(f"{Path(path).name}: {' '.join(notes)}")
-    return [str(target)]
+    return str(target)
 
 
 def _refuse_its_own_source(path: str, found: LayerVolume) -> None:

@@ -1,0 +1,40 @@
+"""The command `run`: a job that the window has saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_unet3d.cli.report import augment_text, finish, follow
+
+
+def run(
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job that Save as a job has written.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="OUT", help="Where the result goes; by default where the job says, or beside it."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with it although choices or data are others than before.")
+    ] = False,
+) -> None:
+    """Do what was chosen in the window: segment, train or augment, with the same bytes."""
+    from napari_unet3d.cli.training_report import follow_training
+    from napari_unet3d.tasks.job_files import output_of, read_job, run_job
+
+    saved = read_job(job)
+    target = output_of(saved, job) if output is None else output
+    begun = run_job(saved, target, overwrite=overwrite, resume=resume, force=force)
+    match saved.job.kind:
+        case "segment":
+            follow(begun, target)
+        case "train":
+            follow_training(begun, target)
+        case "augment":
+            typer.echo(augment_text(target, finish(begun)))

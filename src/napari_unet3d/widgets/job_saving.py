@@ -1,0 +1,129 @@
+"""Saving what Start would do as a file, for `napari-unet3d run`: here tonight, or on a cluster.
+
+What lies only in the window, such as what was painted, is written beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet3d.tasks.job_files import ImageCalibration, JobFile, write_job
+from napari_unet3d.tasks.jobs import OnDisk, SegmentJob, TrainJob
+from napari_unet3d.widgets.layers import LayerVolume, layer_volume
+from napari_unet3d.widgets.writers import write_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qtpy.QtWidgets import QWidget
+
+    from napari_unet3d.tasks.specs import PredictSpec
+    from napari_unet3d.tasks.train_spec import TrainSpec
+    from napari_unet3d.widgets.pairs import Pair
+    from napari_unet3d.widgets.results import Choices
+
+_SUFFIX = ".json"
+
+
+def ask_where(parent: QWidget, name: str) -> Path | None:
+    """Ask for the file of a job; None if the user thinks better of it."""
+    from qtpy.QtWidgets import QFileDialog
+
+    path, _ = QFileDialog.getSaveFileName(parent, "Save as a job", f"{name}{_SUFFIX}", f"Job (*{_SUFFIX})")
+    if not path:
+        return None
+    return Path(path) if path.lower().endswith(_SUFFIX) else Path(path + _SUFFIX)
+
+
+def save_segment_job(path: Path, chosen: LayerVolume, choices: Choices, spec: PredictSpec) -> str:
+    """Write what Segment would do, replacing the file, and return a sentence on it.
+
+    Parameters
+    ----------
+    path
+        The file, `.json`.
+    chosen
+        The volume.
+    choices
+        The model, and where the result goes.
+    spec
+        How; without the memory of this machine.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written there.
+    """
+    beside = _Beside(path)
+    job = SegmentJob(
+        model=choices.model,
+        weights_sha256=choices.weights_sha256 or None,
+        spec=spec,
+        image=beside.place(chosen, "image"),
+    )
+    calibration = None
+    if chosen.on_disk is not None:
+        z, y, x = (float(n) for n in chosen.space.translate)
+        volume = chosen.volume
+        calibration = ImageCalibration(voxel_size=volume.voxel_size, translate=(z, y, x), unit=volume.unit)
+    return beside.write(JobFile(job=job, output=choices.path, calibration=calibration))
+
+
+def save_train_job(path: Path, pairs: Sequence[Pair], spec: TrainSpec, start: Path | None) -> str:
+    """Write what Train would do, replacing the file, and return a sentence on it.
+
+    Parameters
+    ----------
+    path
+        The file, `.json`; the run folder lies beside it, under its name.
+    pairs
+        What is learnt from.
+    spec
+        How; on whichever device there is then.
+    start
+        The model folder to start from.
+
+    Raises
+    ------
+    Unet3dError
+        If something cannot be written there, or the labels do not lie on the voxels of their image.
+    """
+    beside = _Beside(path)
+    places = [
+        pair.place().model_copy(
+            update={
+                "image": beside.place(pair.image, "image"),
+                "labels": beside.place(layer_volume(pair.labels), "labels"),
+            }
+        )
+        for pair in pairs
+    ]
+    folder = beside.path.with_suffix("")
+    return beside.write(JobFile(job=TrainJob(spec=spec.changed(device="auto"), pairs=tuple(places), folder=folder, start=start)))
+
+
+class _Beside:
+    """Writes what has no file of its own beside a job, once each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._written: dict[int, OnDisk] = {}
+        self._n: Counter[str] = Counter()
+
+    def place(self, found: LayerVolume, what: str) -> OnDisk:
+        """Return where a volume lies, after it was written if it lay nowhere."""
+        if found.on_disk is not None:
+            return found.on_disk
+        if id(found.source) not in self._written:
+            self._n[what] += 1
+            number = f"-{self._n[what]}" if self._n[what] > 1 else ""
+            target = self.path.with_name(f"{self.path.stem}-{what}{number}.ome.tif")
+            self._written[id(found.source)] = OnDisk(path=write_volume(str(target), found))
+        return self._written[id(found.source)]
+
+    def write(self, file: JobFile) -> str:
+        path = write_job(file, self.path, overwrite=True)
+        beside = f", with {', '.join(Path(place.path).name for place in self._written.values())}"
+        return f"Saved{beside if self._written else ''}. It is done by: napari-unet3d run {path}"
