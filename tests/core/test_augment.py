@@ -242,3 +242,19 @@ def test_choices_that_mean_nothing_are_refused(wrong):
 def test_an_unknown_preset_names_those_that_there_are():
     with pytest.raises(SpecError, match="'electron microscopy'"):
         preset("light")
+
+
+def test_sizes_in_metres_are_compared_like_all_others():
+    spec = AugmentSpec(quarter_turns={"probability": 1})
+    for unit in (1.0, 1e-9):
+        frame = PatchFrame(shape=(20, 20, 20), voxel_size=(8 * unit, 4 * unit, 4 * unit))
+        for seed in range(50):
+            matrix = draw_sample(spec, frame, (0, 0, 0), seed).deformation.matrix
+            assert abs(matrix[0, 0]) == 1
+
+
+def test_a_record_of_two_shapes_is_none():
+    sample = draw_sample(AugmentSpec(), PatchFrame(shape=(20, 20, 20)), (0, 0, 0), 0)
+    wrong = sample.model_dump() | {"frame": {"shape": (20, 20, 21)}}
+    with pytest.raises(ValidationError, match=r"the frame has .* and the deformation"):
+        Sample.model_validate(wrong)

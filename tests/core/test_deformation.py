@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -104,3 +105,24 @@ def test_a_deformation_replays_from_its_json(deformation):
 def test_what_is_no_map_is_refused(wrong):
     with pytest.raises(ValidationError):
         Deformation(**{"shape": (4, 4, 4), "centre": (1.5, 1.5, 1.5), **wrong})
+
+
+def test_a_map_is_the_same_whatever_the_memory_order_of_its_matrix():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        matrix, centre = rng.normal(size=(3, 3)), tuple(rng.normal(size=3))
+        given = Deformation(shape=(30, 21, 12), centre=centre, matrix=np.asfortranarray(matrix))
+        replayed = Deformation.model_validate_json(given.model_dump_json())
+        assert given.offset.tobytes() == replayed.offset.tobytes()
+
+
+@pytest.mark.parametrize("lines", [5, 9, 64])
+def test_the_share_that_is_folded_takes_little_memory_with_any_number_of_lines(lines):
+    nodes = np.random.default_rng(0).normal(0, 200 / lines / 4, (lines, lines, lines, 3))
+    deformation = Deformation(shape=(220, 220, 220), centre=(0, 0, 0), nodes=nodes)
+    tracemalloc.start()
+    share = deformation.folded()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 < share < 0.5
+    assert peak < 100e6

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numba import njit
 
 from napari_unet3d.core import lanes
 from napari_unet3d.core.lanes import LANES
-
 
 
 @njit
@@ -31,6 +30,8 @@ def _arithmetic(a, b, one, out):
         lanes.store(out, 80 + i, lanes.where((x <= y) & (x >= one) & (x != y), one, y))
 
 
+# The first example compiles.
+@settings(deadline=None)
 @given(*[arrays.arrays(np.float64, LANES, elements=st.floats(-1e6, 1e6))] * 2, st.floats(-1e6, 1e6))
 def test_arithmetic_is_that_of_numpy_bit_for_bit(a, b, one):
     out = np.empty((6, LANES))
@@ -55,6 +56,8 @@ def _whole(first, by, out, floats):
     return lanes.any_of(numbers == by), lanes.lane(numbers, np.int32(3))
 
 
+# The first example compiles.
+@settings(deadline=None)
 @given(st.integers(-1000, 1000), st.integers(-1000, 1000))
 def test_whole_numbers_become_floats_and_back(first, by):
     out, floats = np.empty((2, LANES), np.int32), np.empty(LANES, np.float32)
@@ -74,6 +77,8 @@ def _pairs(voxels, first, begin, step, out):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+# The first example compiles.
+@settings(deadline=None)
 @given(begin=st.integers(-16, 16), step=st.integers(-3, 3))
 def test_pairs_are_neighbours_wherever_they_lie_up_to_the_last_voxel(dtype, begin, step):
     top = {"uint8": 2**8, "uint16": 2**16, "float32": 2**24}[dtype]

@@ -12,7 +12,8 @@ from scipy.ndimage import map_coordinates
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.deformation import Deformation
-from napari_unet3d.core.resample import resample, resample_labels
+from napari_unet3d.core.resample import hold, resample, resample_labels
+from napari_unet3d.errors import VolumeError
 from tests.core.augmenting import MODES, deformations, places, volumes
 
 
@@ -153,3 +154,61 @@ def test_a_volume_far_along_an_axis_is_as_exact_as_a_small_one():
     volume[..., 199_990:] = np.arange(10)
     shifted = Deformation(shape=(1, 1, 4), centre=(0, 0, 199_993.501))
     np.testing.assert_allclose(resample(volume, shifted)[0, 0], [2.001, 3.001, 4.001, 5.001], atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [30, 500, 5000])
+@pytest.mark.parametrize("mode", MODES)
+def test_steps_of_many_voxels_read_nothing_but_the_volume(ratio, mode):
+    # As of voxels that are much longer along z, turned. One more number would be an endless one.
+    rng = np.random.default_rng(ratio)
+    volume = rng.uniform(100, 200, (8, 40, 3000)).astype(np.float32)
+    matrix = np.array([[0.3, 0, 0], [0, 1, 0], [ratio, 0, 1]])
+    nodes = rng.normal(0, 2, (3, 3, 3, 3))
+    for centre in ((4, 20, 1500), (4, 20, -7000), (4, 20, 9000)):
+        deformation = Deformation(shape=(20, 20, 70), centre=centre, matrix=matrix, nodes=nodes)
+        found = resample(volume, deformation, mode=mode, fill=150)
+        assert 100 <= found.min() <= found.max() <= 200
+        assert resample_labels(volume.astype(np.uint8), deformation, mode=mode, fill=150).min() >= 100
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"centre": (0, 0, 3e9)},
+        {"centre": (0, -2e6, 0)},
+        {"matrix": np.diag([1, 1e8, 1])},
+        {"matrix": np.diag([1, 1e308, 1])},
+        {"nodes": np.full((2, 2, 2, 3), 1e7)},
+    ],
+)
+def test_what_lies_too_far_away_is_refused_before_anything_is_read(choices):
+    volume = np.ones((9, 9, 9), np.float32)
+    deformation = Deformation(**({"shape": (8, 8, 8), "centre": (4, 4, 4)} | choices))
+    for call in (resample, resample_labels):
+        with pytest.raises(VolumeError, match=r"too far away. Check where it lies, the voxel size"):
+            call(volume, deformation)
+
+
+def test_a_patch_that_comes_from_too_much_is_refused_before_anything_is_read():
+    class Large:
+        shape = (600, 6000, 6000)
+        dtype = np.dtype(np.uint16)
+
+        def __getitem__(self, _):
+            raise AssertionError("it was read")
+
+    # Voxels 40 times as long along z, a patch that is turned to stand on its side.
+    deformation = Deformation(
+        shape=(220, 220, 220), centre=(300, 3000, 3000), matrix=[[0.5, 0.01, 0.01], [30, 1, 0], [30, 0, 1]]
+    )
+    for call in (resample, resample_labels, lambda *given: hold(*given, Box.whole((220, 220, 220)))):
+        with pytest.raises(VolumeError, match="rotate about z alone, as the preset 'anisotropic stack' does"):
+            call(Large(), deformation)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", ">i4", "bool", "float16"])
+def test_numbers_of_any_kind_and_order_are_taken(dtype):
+    volume = np.random.default_rng(0).integers(0, 100, (6, 7, 8)).astype(dtype)
+    still = Deformation(shape=volume.shape, centre=(2.5, 3, 3.5))
+    np.testing.assert_array_equal(resample(volume, still), volume.astype(np.float32))
+    np.testing.assert_array_equal(resample_labels(volume, still), volume)

@@ -68,3 +68,18 @@ def test_an_error_in_a_thread_reaches_who_waits_and_the_threads_end():
         with pytest.raises(OSError, match="disk is gone"):
             next(patches)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("unet3d-patches")]
+
+
+def test_after_an_error_that_is_survived_it_stands_where_it_was():
+    class Failing:
+        def patch(self, seed, *, threads=1):
+            if seed == 2:
+                raise ValueError("no")
+            return seed
+
+    with PatchSampler(Failing(), seed=0, threads=2) as patches:
+        assert [next(patches), next(patches)] == [0, 1]
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no"):
+                next(patches)
+            assert patches.next_seed == 2

@@ -9,11 +9,14 @@ import pytest
 import tifffile
 
 from napari_unet3d.cli import main
+from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.augment import PatchFrame, augment_image, augment_labels
 from napari_unet3d.core.augmentation import PRESETS, AugmentSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.normalize import Normalization, Scaling
+from napari_unet3d.core.normalize import Normalization, Scaling, measure
+from napari_unet3d.core.patches import AnnotatedSource, AnnotatedVolume
 from napari_unet3d.core.sampler import PatchSampler
+from napari_unet3d.core.targets import read_targets
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.tasks.augment import GRID, PATCH, PATCH_LABELS, AugmentRequest, augment, mosaic, source_of
@@ -207,3 +210,58 @@ def test_what_exists_is_kept_unless_it_may_be_replaced(pair, tmp_path, capsys):
     main_exits_with(0, [*words, "--seed", "1", "--overwrite"])
     assert (tmp_path / "out.tif").read_bytes() != before
     assert json.loads((tmp_path / "out.json").read_text())["sample"]["seed"] == 1
+
+
+def test_training_does_the_same_to_the_patches_that_it_cuts_around_annotation(pair, tmp_path):
+    image, labels = (read_volume(path) for path in pair)
+    scaling = measure(Normalization(kind="background"), image.data)
+    targets = read_targets(np.asarray(labels.data[:, :, :]), Meanings.indices(("background", "cell")))
+    volume = AnnotatedVolume(image.data, targets, scaling, image.voxel_size)
+    source = AnnotatedSource([volume], SPEC, FRAME)
+    for seed in (0, 1, 2):
+        patch = source.patch(seed)
+        at = ",".join(map(str, patch.sample.corner))
+        words = ["--labels", str(pair[1]), "--seed", str(seed), "--at", at, "--input", "60", "--blocks", "1"]
+        assert run(pair[0], "--output", tmp_path / f"{seed}.tif", *words) == 0
+        assert tifffile.imread(tmp_path / f"{seed}.tif").tobytes() == patch.image.tobytes()
+        assert tifffile.imread(tmp_path / f"{seed}-labels.tif").tobytes() == patch.labels.tobytes()
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as end:
+        main(["augment", *map(str, words)])
+    return end.value.code
+
+
+def test_a_place_beyond_the_volume_is_refused(pair, tmp_path, capsys):
+    for at in ("99999999,0,0", "3000000000,0,0", "0,-60,0"):
+        assert run(pair[0], "--output", tmp_path / "far.tif", "--input", 60, "--blocks", 1, "--at", at) == 3
+        assert "lies outside of the volume" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_of_another_image_is_refused(pair, tmp_path, capsys):
+    small = ("--input", 60, "--blocks", 1)
+    assert run(pair[0], "--output", tmp_path / "a.tif", *small) == 0
+    tifffile.imwrite(tmp_path / "two.ome.tif", np.zeros((50, 70, 64, 2), np.uint16), metadata={"axes": "ZYXC"})
+    record = ("--replay", tmp_path / "a.json", "--output", tmp_path / "b.tif")
+    assert run(tmp_path / "two.ome.tif", *record) == 3
+    assert "50 x 70 x 64 x 2 voxels, uint16; the record was made from 50 x 70 x 64, uint16" in capsys.readouterr().err
+    assert run(pair[0], *record, "--seed", 3) == 3
+    assert "--seed, --input and --at are in it" in capsys.readouterr().err
+
+
+def test_labels_of_an_earlier_patch_do_not_stay_beside_one_without(pair, tmp_path, capsys):
+    words = ("--output", tmp_path / "a.OME.tif", "--input", 60, "--blocks", 1)
+    assert run(pair[0], "--labels", pair[1], *words) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-labels.OME.tif", "a.OME.tif", "a.json"]
+    assert run(pair[0], *words, "--overwrite") == 3
+    assert "would be taken for the labels of this one" in capsys.readouterr().err
+
+
+def test_labels_with_other_voxels_are_noted(pair, tmp_path, capsys):
+    other = {"axes": "ZYX", "spacing": 2, "unit": "um"}
+    tifffile.imwrite(tmp_path / "l.tif", tifffile.imread(pair[1]), imagej=True, metadata=other, resolution=(1, 1))
+    words = ["--labels", tmp_path / "l.tif", "--output", tmp_path / "a.tif", "--input", "60", "--blocks", "1"]
+    assert run(pair[0], *words) == 0
+    assert "The voxels of the image are 0.5 x 0.25 x 0.25 um and those of the mask 2 x 1 x 1" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augment import PatchFrame
 from napari_unet3d.core.augmentation import PRESETS
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.errors import SpecError
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.augment import AugmentRequest
@@ -41,9 +42,7 @@ def folder(tmp_path):
 
 def segment_job(folder, **choices):
     spec = PredictSpec(region=Box((2, 20), (0, 30), (5, 40)))
-    return SegmentJob(
-        model=folder / "model.unet3d", image=OnDisk(path=str(folder / "image.tif")), spec=spec, **choices
-    )
+    return SegmentJob(model=folder / "model.unet3d", image=OnDisk(path=str(folder / "image.tif")), spec=spec, **choices)
 
 
 def test_a_segmentation_is_done_with_the_bytes_of_predict_after_its_folder_was_moved(folder, tmp_path, monkeypatch):
@@ -93,9 +92,10 @@ def test_a_training_run_is_that_of_train_and_goes_on(folder, tmp_path):
 
 
 def test_a_patch_is_that_of_augment(folder, tmp_path, capsys):
-    frame = PatchFrame(shape=(24, 24, 24), halo=4, voxel_size=(1, 1, 1))
+    frame = PatchFrame(shape=(24, 24, 24), halo=8, voxel_size=(1, 1, 1))
     preset = "isotropic light microscopy"
-    request = AugmentRequest(augment=PRESETS[preset], frame=frame, seeds=(5,))
+    scaled = Normalization(kind="background")
+    request = AugmentRequest(augment=PRESETS[preset], frame=frame, seeds=(5,), normalization=scaled)
     places = {name: OnDisk(path=str(folder / f"{name}.tif")) for name in ("image", "labels")}
     write_job(JobFile(job=AugmentJob(request=request, **places), output=tmp_path / "a.tif"), folder / "job.json")
     assert command("run", folder / "job.json") == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import psutil
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_unet3d.core.augmentation import PRESETS, AugmentSpec
 from napari_unet3d.core.normalize import Scaling
@@ -18,13 +19,13 @@ RNG = np.random.default_rng(0)
 IMAGE = RNG.gamma(2, 300, (60, 110, 120)).astype(np.uint16)
 LABELS = (IMAGE > 900).astype(np.uint8) * 2
 SMALL = 92
+SPACE = {"scale": (0.5, 0.2, 0.2), "translate": (3, 4, 5), "units": ("um",) * 3}
 
 
 @pytest.fixture
 def panel(session, viewer, qtbot):
-    space = {"scale": (0.5, 0.2, 0.2), "translate": (3, 4, 5), "units": ("um",) * 3}
-    viewer.add_image(IMAGE, name="cells", **space)
-    viewer.add_labels(LABELS, name="mask", **space)
+    viewer.add_image(IMAGE, name="cells", **SPACE)
+    viewer.add_labels(LABELS, name="mask", **SPACE)
     panel = AugmentPanel(session)
     qtbot.addWidget(panel.native)
     panel.size.value = SMALL
@@ -203,3 +204,108 @@ def test_a_preset_that_was_changed_is_called_other_and_chosen_again_it_is_back(q
     form.preset.value = "electron microscopy"
     assert changes[-1] == form.spec
     assert form.spec.missing_slices.probability == 0.2
+
+
+def test_intensities_are_measured_on_what_is_shown(panel, session, viewer, made, models_folder):
+    panel.form.spec = AugmentSpec()
+    panel.show_preview()
+    first = made().result.scaling
+    # Another image is chosen while a preview is made: its numbers are its own.
+    panel.show_preview()
+    session.image = viewer.add_image(IMAGE.astype(np.float32) * 10, name="brighter", **SPACE)
+    panel.show_preview()
+    second = made().result.scaling
+    np.testing.assert_allclose(second[1], np.divide(first[1], 10), rtol=1e-3)
+    # So they are after a failure, and for each way to scale.
+    bad = IMAGE.astype(np.float32) * 100
+    bad[:, 40:70, 40:70] = np.nan
+    session.image = viewer.add_image(bad, name="bad", **SPACE)
+    panel.show_preview()
+    with pytest.raises(AssertionError):
+        made()
+    assert panel.request().scaling is None
+    session.image = viewer.layers["cells"]
+    panel.show_preview()
+    assert made().result.scaling == first
+    session.choose_model(models_folder / "small.unet3d")
+    assert panel.request().normalization.kind == "zscore"
+    assert panel.request().scaling is None
+
+
+def test_image_and_labels_with_a_fourth_axis_are_taken_at_one_position(session, viewer, qtbot, made):
+    images, labels = np.stack([IMAGE, IMAGE * 2]), np.stack([LABELS, np.full_like(LABELS, 7)])
+    viewer.add_image(images, name="i", axis_labels=("c", "z", "y", "x"))
+    viewer.add_labels(labels, name="l", axis_labels=("c", "z", "y", "x"))
+    panel = AugmentPanel(session)
+    qtbot.addWidget(panel.native)
+    panel.size.value = SMALL
+    panel.form.spec = AugmentSpec()
+    viewer.dims.set_current_step(0, 1)
+    panel.show_preview()
+    assert set(np.unique(made().layers[PATCH_LABELS].data)) == {7}
+    session.labels = viewer.add_labels(labels[:1], name="one", axis_labels=("c", "z", "y", "x"))
+    panel.update_state()
+    assert "is shown at position 1 of its fourth axis; 'one' has 1" in panel._problem.value
+
+
+def test_what_is_typed_on_the_way_to_a_number_is_no_error(panel, qtbot):
+    lines = panel.form.parts["elastic"].fields["lines"].widgets[0]
+    gain = panel.form.parts["gain"].fields["factor"].widgets[0]
+    assert (lines.min, lines.max) == (2, 64)
+    assert gain.min > 0
+    lines.native.setFocus()
+    lines.native.selectAll()
+    qtbot.keyClicks(lines.native, "12")
+    qtbot.keyClick(lines.native, Qt.Key.Key_Return)
+    assert panel.form.spec.elastic.lines == 12
+    assert panel.preview.enabled
+
+
+def test_labels_that_were_cleared_stay_so(panel, viewer, made):
+    panel.labels_layer.value = None
+    panel.show_preview()
+    assert PATCH_LABELS not in made().layers
+    assert panel.labels_layer.value is None
+    new = viewer.add_labels(LABELS, name="new", **SPACE)
+    assert panel.labels_layer.value is new
+
+
+def test_selecting_a_label_in_one_layer_changes_nothing_in_the_other(panel, viewer, made):
+    panel.show_preview()
+    shown, own = made().layers[PATCH_LABELS], viewer.layers["mask"]
+    own.selected_label = 1
+    own.show_selected_label = True
+    assert not shown.show_selected_label
+    assert shown.colormap.map(np.uint8(2))[-1] > 0
+    own.show_selected_label = False
+    shown.show_selected_label = True
+    assert own.colormap.map(np.uint8(2))[-1] > 0
+
+
+def test_a_change_while_several_are_compared_compares_them_again(panel, made):
+    panel.place.value = DRAWN
+    panel.show_several()
+    corners = {sample.corner for sample in made().result.samples}
+    assert len(corners) == 9
+    panel.form.spec = AugmentSpec(gain={"probability": 1})
+    panel.update_preview()
+    assert len(made().result.samples) == 9
+    panel.show_preview()
+    assert len(made().result.samples) == 1
+
+
+def test_the_last_seed_is_followed_by_the_first(panel, made):
+    panel.seed.value = panel.seed.max
+    panel.show_next()
+    made()
+    assert panel.seed.value == 0
+
+
+def test_layers_are_called_after_the_image_that_they_show(panel, session, viewer, made):
+    panel.show_preview()
+    made().layers[PATCH].name = "mine"
+    session.image = viewer.add_image(IMAGE, name="others", **SPACE)
+    panel.show_preview()
+    layers = made().layers
+    assert layers[PATCH].name == "mine"
+    assert layers[PATCH_LABELS].name == "others, augmented labels"

@@ -243,7 +243,10 @@ def augment(
     labels: Annotated[
         str | None, typer.Option("--labels", metavar="LABELS", help="Labels of the same box, deformed alike.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which patch; training takes them in the order of their seeds.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Which patch, by default 0; training takes them in the order of their seeds."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="What may be done: a kind of microscopy; an unknown name lists them.")
     ] = None,
@@ -253,11 +256,14 @@ def augment(
     replay: Annotated[
         Path | None, typer.Option(metavar="RECORD.json", help="Make the patch of a record once more.")
     ] = None,
-    size: Annotated[str, typer.Option("--input", metavar="N or Z,Y,X", help="What goes into the network.")] = "220",
+    size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="N or Z,Y,X", help="What goes into the network, by default 220."),
+    ] = None,
     blocks: Blocks = 2,
     at: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", help="First voxel of the patch; by default drawn, as in training."),
+        typer.Option(metavar="Z,Y,X", help="First voxel of the patch; by default drawn from all places."),
     ] = None,
     normalization: Annotated[
         Literal["none", "percentiles", "zscore", "background"],
@@ -266,13 +272,17 @@ def augment(
     axes: Axes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Write one augmented patch, its labels and the record of what was done: what training gets for this seed."""
+    """Write one augmented patch, its labels and the record of what was done, as training does it to its patches."""
     from napari_unet3d.cli.choices import augment_request
     from napari_unet3d.tasks.augment_files import augment_files
     from napari_unet3d.volumes import read_volume
+    from napari_unet3d.volumes.volume import agreed
 
     volume = read_volume(image, axes=axes)
     mask = None if labels is None else read_volume(labels)
+    if mask is not None:
+        volume, mask = agreed(volume, mask)
+        say_notes(mask.notes)
     request = augment_request(
         volume,
         preset=preset,

@@ -48,8 +48,8 @@ def augment_request(
     preset: str | None,
     choices: Path | None,
     replay: Path | None,
-    seed: int,
-    size: str,
+    seed: int | None,
+    size: str | None,
     blocks: int,
     at: str | None,
     normalization: Any,
@@ -57,23 +57,41 @@ def augment_request(
     """Return which patch is wanted from what was typed."""
     from napari_unet3d.core.augment import PatchFrame
     from napari_unet3d.core.augmentation import preset as preset_named
+    from napari_unet3d.core.boxes import Box
     from napari_unet3d.core.geometry import halo, output_shape
     from napari_unet3d.core.normalize import Normalization
     from napari_unet3d.tasks.augment import AugmentRequest
     from napari_unet3d.tasks.augment_files import read_choices, read_record
+    from napari_unet3d.volumes.volume import times
 
     if sum(given is not None for given in (preset, choices, replay)) > 1:
         raise SpecError("--preset, --spec and --replay say the same thing; pass one of them.")
     if replay is not None:
         record = read_record(replay)
+        if at is not None or seed is not None or size is not None:
+            raise SpecError("--replay makes the patch of a record once more; --seed, --input and --at are in it.")
+        ours, theirs = (tuple(volume.data.shape), volume.dtype.name), (record.shape, record.dtype)
+        if ours != theirs:
+            raise SpecError(
+                f"{volume.name or 'The image'} has {times(ours[0])} voxels, {ours[1]}; the record was made from "
+                f"{times(theirs[0])}, {theirs[1]}."
+            )
         return AugmentRequest(frame=record.sample.frame, scaling=record.scaling, replay=record.sample)
-    shape = three(size, "--input", lowest=1)
+    shape = three(size or "220", "--input", lowest=1)
     output_shape(shape, blocks=blocks)
+    frame = PatchFrame(shape=shape, halo=halo(blocks), voxel_size=volume.voxel_size)
+    corner = None if at is None else three(at, "--at")
+    whole = Box.whole(volume.shape)
+    if corner is not None and not frame.output.shifted(corner).intersection(whole).n_voxels:
+        raise SpecError(
+            f"--at {at}: what the network gives would be {frame.output.shifted(corner)} (z, y, x), which lies outside "
+            f"of the volume, {whole}."
+        )
     return AugmentRequest(
         augment=read_choices(choices) if choices is not None else preset_named(preset or "isotropic light microscopy"),
-        frame=PatchFrame(shape=shape, halo=halo(blocks), voxel_size=volume.voxel_size),
-        seeds=(seed,),
-        corner=None if at is None else three(at, "--at"),
+        frame=frame,
+        seeds=(seed or 0,),
+        corner=corner,
         normalization=Normalization(kind=normalization),
     )
 

@@ -111,6 +111,12 @@ class Sample(BaseModel):
     deformation: Deformation
     intensity: Intensity
 
+    @model_validator(mode="after")
+    def _one_shape(self) -> Sample:
+        if self.frame.shape != self.deformation.shape:
+            raise ValueError(f"the frame has {self.frame.shape} voxels and the deformation {self.deformation.shape}")
+        return self
+
     @cached_property
     def folded(self) -> float:
         """Return the share of the patch in which the displacement folds the volume over itself."""
@@ -265,7 +271,7 @@ def _quarter_turn(part: Any, rng: np.random.Generator, size: Floats) -> Floats:
         for signs in itertools.product((1.0, -1.0), repeat=3):
             turn = np.zeros((3, 3))
             turn[range(3), order] = signs
-            keeps_size = np.allclose(size[list(order)], size, rtol=_SAME_SIZE)
+            keeps_size = np.allclose(size[list(order)], size, rtol=_SAME_SIZE, atol=0)
             if np.linalg.det(turn) > 0 and keeps_size and (part.kind == "any" or turn[0, 0] == 1):
                 turns.append(turn)
     return turns[int(rng.integers(len(turns)))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -23,13 +24,16 @@ Floats = npt.NDArray[np.float64]
 # Rows of the matrix of a cubic B-spline: the weights of four nodes in powers of the place in a cell.
 _CUBIC = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
 # Within a cell the Jacobian determinant is looked at this many places an axis.
-_LOOKS = 4
-# More than float32 arithmetic can be off.
-_SLACK = 1e-3
+_LOOKS, _LOOKS_AN_AXIS = 4, 96
+_PLANES_A_LOOK = 8
+# More than float32 arithmetic can be off, in voxels, and for each voxel that a place may move by.
+_SLACK, _RELATIVE_SLACK = 1e-3, 1e-6
+# Stands for what is infinitely far.
+_FAR = 2.0**60
 
 
 def _finite(values: Any) -> Floats:
-    array = np.array(values, np.float64)
+    array = np.array(values, np.float64, order="C")
     if not np.isfinite(array).all():
         raise ValueError("numbers must be finite")
     array.flags.writeable = False
@@ -99,7 +103,9 @@ class Deformation(BaseModel):
     @property
     def offset(self) -> Floats:
         """Return what is added to ``matrix @ (o + displacement(o))``."""
-        return np.asarray(np.asarray(self.centre) - self.matrix @ np.asarray(self.middle), np.float64)
+        # Not by a matrix product, which rounds as the library for it does on this processor.
+        turned = sum(self.matrix[:, axis] * at for axis, at in enumerate(self.middle))
+        return np.asarray(np.asarray(self.centre) - turned, np.float64)
 
     @cached_property
     def spline(self) -> Spline | None:
@@ -140,14 +146,22 @@ class Deformation(BaseModel):
             ends = self.spline.bounds(corners)
             products = self.matrix[:, :, None] * ends.T[None]
             low, high = low + products.min(axis=2).sum(axis=1), high + products.max(axis=2).sum(axis=1)
-        return Box(*((math.floor(a - _SLACK), math.floor(b + _SLACK) + 2) for a, b in zip(low, high, strict=True)))
+        low = np.clip(np.nan_to_num(low, nan=-_FAR), -_FAR, _FAR)
+        high = np.clip(np.nan_to_num(high, nan=_FAR), -_FAR, _FAR)
+        slack = _SLACK + _RELATIVE_SLACK * (high - low)
+        first, last = low - slack, high + slack
+        return Box(*((math.floor(a), math.floor(b) + 2) for a, b in zip(first, last, strict=True)))
 
     def folded(self) -> float:
         """Return the share of the patch in which the displacement folds the volume over itself.
 
-        Where the Jacobian determinant is not positive; looked at 64 places in every cell of the control grid.
+        Where the Jacobian determinant is not positive; looked at 64 places in every cell of the control grid, or at 8
+        or one where there are many cells.
         """
-        return 0.0 if self.spline is None else float(np.mean(self.spline.determinants(self.shape) <= 0))
+        if self.spline is None:
+            return 0.0
+        counts = [(int((part <= 0).sum()), part.size) for part in self.spline.determinants(self.shape)]
+        return sum(n for n, _ in counts) / sum(n for _, n in counts)
 
 
 class Spline:
@@ -195,18 +209,29 @@ class Spline:
         part = self.coefficients[tuple(slice(a, b + 4) for a, b in zip(cells.min(0), cells.max(0), strict=True))]
         return np.stack([part.min(axis=(0, 1, 2)), part.max(axis=(0, 1, 2))])
 
-    def determinants(self, shape: Shape) -> Floats:
-        """Return the Jacobian determinant of o + displacement(o), at `_LOOKS` places an axis of every cell."""
+    def determinants(self, shape: Shape) -> Iterator[Floats]:
+        """Yield the Jacobian determinant of o + displacement(o), a few planes of places at a time."""
         values, slopes = zip(*(self._looks(axis, n) for axis, n in enumerate(shape)), strict=True)
-        jacobian = np.empty((*(len(rows) for rows in values), 3, 3))
-        for axis in range(3):
-            by = [slopes[a] if a == axis else values[a] for a in range(3)]
-            jacobian[..., axis] = np.einsum("zi,yj,xk,ijka->zyxa", *by, self.coefficients, optimize=True)
-        return np.asarray(np.linalg.det(jacobian + np.eye(3)))
+        for first in range(0, len(values[0]), _PLANES_A_LOOK):
+            planes = slice(first, first + _PLANES_A_LOOK)
+            columns = []
+            for axis in range(3):
+                by = [slopes[a] if a == axis else values[a] for a in range(3)]
+                by[0] = by[0][planes]
+                column = np.asarray(np.einsum("zi,yj,xk,ijka->azyx", *by, self.coefficients, optimize=True))
+                column[axis] += 1
+                columns.append(column)
+            u, v, w = columns
+            yield (
+                u[0] * (v[1] * w[2] - v[2] * w[1])
+                - u[1] * (v[0] * w[2] - v[2] * w[0])
+                + u[2] * (v[0] * w[1] - v[1] * w[0])
+            )
 
     def _looks(self, axis: int, size: int) -> tuple[Floats, Floats]:
         """Return (places, coefficients): what each coefficient adds to the value and to the slope at a place."""
-        n = max(1, round(max(1, size - 1) / self.step[axis])) * _LOOKS
+        cells = max(1, round(max(1, size - 1) / self.step[axis]))
+        n = cells * max(1, min(_LOOKS, _LOOKS_AN_AXIS // cells))
         at = (np.arange(n) + 0.5) / n * max(1, size - 1)
         cells, parts = self._cells(np.repeat(at[:, None], 3, axis=1))
         cell, part = cells[:, axis], parts[:, axis]

@@ -27,7 +27,7 @@ _PLACE = ir.IntType(64)
 _LETTERS = {types.float32: "f32", types.float64: "f64"}
 
 
-class Lanes(types.Type):
+class Lanes(types.Type):  # type: ignore[misc]
     """The type of n numbers of one type.
 
     Parameters

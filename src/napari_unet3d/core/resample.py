@@ -7,6 +7,7 @@ seconds, kept on disk for later processes). A box has the bytes of the same part
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,14 +19,16 @@ from napari_unet3d.core.boxes import Box, Interval
 from napari_unet3d.core.deformation import Deformation, spline_powers
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.core.tiling import Readable
+from napari_unet3d.errors import VolumeError
 
 if TYPE_CHECKING:
     from napari_unet3d.core.resample_kernel import Map
 
 Mode = Literal["reflect", "nearest", "constant"]
 _PLANES_A_PIECE = 16
-# Places in a window are 32-bit numbers.
+# Places in a window are 32-bit numbers; and farther beyond a volume, float32 does not count voxels any more.
 _MAX_VOXELS = 2**31 - 1
+_FARTHEST = 1 << 20
 # As `resample_kernel` numbers them.
 _MODES = {"reflect": 0, "nearest": 1, "constant": 2}
 # Taken as they are.
@@ -64,12 +67,17 @@ def resample(
     -------
     array
         (z, y, x) or (z, y, x, c) float32.
+
+    Raises
+    ------
+    VolumeError
+        If it comes from too far away, or from too much at once.
     """
     from napari_unet3d.core import resample_kernel as kernel
 
     box = Box.whole(deformation.shape) if box is None else box
     bounds = _spatial(image)
-    part = _continued_box(deformation.source_box(box), bounds, mode)
+    part = _needed(deformation, box, image.shape, mode)
     voxels = _at_least_two(_flattenable(np.asarray(image[part.slices])))
     window = kernel.Window(voxels.reshape(-1), voxels.shape[1:], _origin(part), bounds)
     out = np.empty((len(voxels), *box.shape), np.float32)
@@ -111,12 +119,17 @@ def resample_labels(
     -------
     array
         (z, y, x) or (z, y, x, c), of the type of `labels`; it holds no value that is neither there nor `fill`.
+
+    Raises
+    ------
+    VolumeError
+        As `resample`.
     """
     from napari_unet3d.core import resample_kernel as kernel
 
     box = Box.whole(deformation.shape) if box is None else box
     bounds = _spatial(labels) if bounds is None else bounds
-    wanted = _continued_box(deformation.source_box(box), bounds, mode)
+    wanted = _needed(deformation, box, bounds, mode)
     z, y, x = origin
     part = wanted.intersection(Box.whole(_spatial(labels)).shifted(origin))
     given = np.asarray(labels[part.shifted((-z, -y, -x)).slices])
@@ -159,7 +172,7 @@ class Held:
 
 def hold(volume: Readable, deformation: Deformation, box: Box, mode: Mode = "reflect") -> Held:
     """Read what a box of the deformed volume is made from, so that its parts can be made one by one."""
-    return Held(volume, _continued_box(deformation.source_box(box), _spatial(volume), mode))
+    return Held(volume, _needed(deformation, box, volume.shape, mode))
 
 
 def in_pieces(work: Callable[[int, int], None], planes: Interval, threads: int) -> None:
@@ -224,6 +237,30 @@ def _segments(deformation: Deformation, box: Box, reach: int) -> tuple[npt.NDArr
     return segments, np.asarray((segments[:, 0] - start) / step - segments[:, 2], np.float64)
 
 
+def _needed(deformation: Deformation, box: Box, shape: tuple[int, ...], mode: Mode) -> Box:
+    """Return what of a volume of `shape` (z, y, x[, c]) a box of the patch is made from.
+
+    Raises
+    ------
+    VolumeError
+        If that is too far away, or too much at once.
+    """
+    bounds, source = shape[:3], deformation.source_box(box)
+    if any(max(-first, end - n) > _FARTHEST for (first, end), n in zip(source, bounds, strict=True)):
+        raise VolumeError(
+            f"The patch would come from {source} (z, y, x) of a volume of {' x '.join(map(str, bounds))} voxels, which "
+            "is too far away. Check where it lies, the voxel size, and the sigma and unit of the elastic displacement."
+        )
+    part = _continued_box(source, (bounds[0], bounds[1], bounds[2]), mode)
+    if part.n_voxels * math.prod(shape[3:]) > _MAX_VOXELS:
+        raise VolumeError(
+            f"The patch comes from {' x '.join(map(str, part.shape))} voxels of the volume (z, y, x), which are too "
+            "many at once. Where voxels are long along z, rotate about z alone, as the preset 'anisotropic stack' does, "
+            "or take a smaller patch."
+        )
+    return part
+
+
 def _continued_box(box: Box, bounds: Shape, mode: Mode) -> Box:
     """Return what of a volume stands for a box that may leave it; two voxels or more along every axis that has them."""
     return Box(*(_continued(a, b, n, mode) for (a, b), n in zip(box, bounds, strict=True)))
@@ -247,15 +284,13 @@ def _continued(first: int, end: int, size: int, mode: Mode) -> Interval:
 
 
 def _flattenable(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if voxels.dtype.name not in _TYPES:
+    if voxels.dtype.name not in _TYPES or not voxels.dtype.isnative:
         voxels = voxels.astype(np.float32)
     return _channels_first(voxels)
 
 
 def _channels_first(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     moved = voxels[np.newaxis] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
-    if moved.size > _MAX_VOXELS:
-        raise ValueError(f"a patch that comes from {moved.shape[1:]} voxels is too large for one call")
     return np.ascontiguousarray(moved)
 
 

@@ -194,7 +194,7 @@ def _inside(index: Any, size: int, mode: int) -> Any:
         # Exact: half a voxel keeps the quotient away from whole numbers.
         turns = floor((to_float(index) + np.float32(0.5)) * (np.float32(1.0) / np.float32(2 * size)))
         index = index - to_int(turns) * np.int32(2 * size)
-        return minimum(index, np.int32(2 * size - 1) - index)
+        index = minimum(index, np.int32(2 * size - 1) - index)
     return minimum(maximum(index, np.int32(0)), np.int32(size - 1))
 
 
@@ -235,7 +235,7 @@ def resample_linear(
         (c, z, y, x), and as many voxels, flat; changed.
     """
     (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
-    (z_box, _), (y_box, y_last), (x_box, x_last) = where_from.box
+    (z_box, _), (y_box, y_last), _ = where_from.box
     n_channels, depth, height, width = shape
     row_y, row_z, row_c, zero, one = nx, ny * nx, nz * ny * nx, np.int32(0), np.float32(1)
     planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))
@@ -301,7 +301,7 @@ def resample_nearest(
     What lies in the volume and not in the window is `fill`; otherwise as `resample_linear`.
     """
     (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
-    (z_box, _), (y_box, y_last), (x_box, x_last) = where_from.box
+    (z_box, _), (y_box, y_last), _ = where_from.box
     n_channels, depth, height, width = shape
     row_c, zero, one, half = nz * ny * nx, np.int32(0), np.int32(1), np.float32(0.5)
     planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))

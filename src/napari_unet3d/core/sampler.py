@@ -141,8 +141,9 @@ class PatchSampler:
     def __next__(self) -> Patch:
         self._fill()
         begun = time.perf_counter()
-        patch = self._ring.popleft().result()
+        patch = self._ring[0].result()
         self.waited += time.perf_counter() - begun
+        self._ring.popleft()
         self.next_seed += 1
         self._fill()
         return patch

@@ -49,7 +49,7 @@ class AugmentRequest(Spec):
     seeds
         Of the patches; more than one are laid side by side, each the part that the network gives.
     corner
-        Where the patches lie, (z, y, x) in voxels of the volume; None draws a place for each, as training does.
+        Where the patches lie, (z, y, x) in voxels of the volume; None draws a place for each.
     normalization
         From intensities to the network's units.
     scaling
@@ -79,8 +79,8 @@ class AugmentResult(Spec):
         One a seed.
     folded
         For each, the share of the patch in which the displacement folds the volume over itself.
-    scaling
-        Offsets and scales of the channels.
+    normalization, scaling
+        As it was asked for, and the offsets and scales of the channels that it gave.
     preparing_seconds, seconds
         How long the compiler took, or the reading of what it made before; and the rest.
     """
@@ -88,6 +88,7 @@ class AugmentResult(Spec):
     kind: Literal["augment"] = "augment"
     samples: tuple[Sample, ...]
     folded: tuple[float, ...]
+    normalization: Normalization
     scaling: tuple[tuple[float, ...], tuple[float, ...]]
     preparing_seconds: float
     seconds: float
@@ -155,6 +156,7 @@ def augment(
     return AugmentResult(
         samples=samples,
         folded=tuple(sample.folded for sample in samples),
+        normalization=request.normalization,
         scaling=(scaling.offset, scaling.scale),
         preparing_seconds=preparing,
         seconds=time.perf_counter() - begun - preparing,

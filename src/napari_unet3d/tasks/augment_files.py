@@ -38,6 +38,8 @@ class AugmentRecord(Spec):
     ----------
     image, labels
         The volumes.
+    shape, dtype
+        Of the image, (z, y, x) or (z, y, x, c).
     scaling
         Offsets and scales of the channels.
     sample
@@ -47,6 +49,8 @@ class AugmentRecord(Spec):
     format: Literal[1] = 1
     image: str
     labels: str | None = None
+    shape: tuple[int, ...]
+    dtype: str
     scaling: tuple[tuple[float, ...], tuple[float, ...]]
     sample: Sample
 
@@ -83,6 +87,11 @@ def augment_files(
         for target in (path, labels_path, record_path):
             if volume is not None:
                 check_apart(volume, target)
+    if labels is None and os.path.lexists(labels_path):
+        raise OutputError(
+            f"{shown(labels_path)} lies there, from an earlier patch, and would be taken for the labels of this one. "
+            "Remove it, or pass --labels."
+        )
     if os.path.lexists(record_path) and not overwrite:
         raise OutputError(atomic.exists_already(record_path))
     # Where the patch lies is known before anything is read.
@@ -111,6 +120,8 @@ def augment_files(
         record = AugmentRecord(
             image=image.path,
             labels=None if labels is None else labels.path,
+            shape=tuple(image.data.shape),
+            dtype=image.dtype.name,
             scaling=result.scaling,
             sample=result.samples[0],
         )
@@ -128,8 +139,8 @@ def paths_beside(path: Path) -> tuple[Path, Path]:
     >>> [str(beside) for beside in paths_beside(Path("patch.ome.tif"))]
     ['patch-labels.ome.tif', 'patch.json']
     """
-    suffix = ".ome" + path.suffix if path.stem.lower().endswith(".ome") else path.suffix
-    name = path.name.removesuffix(suffix)
+    n = len(path.stem) - 4 if path.stem.lower().endswith(".ome") else len(path.stem)
+    name, suffix = path.name[:n], path.name[n:]
     return path.with_name(f"{name}-labels{suffix}"), path.with_name(f"{name}.json")
 
 

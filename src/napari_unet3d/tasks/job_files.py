@@ -1,7 +1,7 @@
 """A job as a file: what the window was asked to do, for `napari-unet3d run`, on another machine or next year.
 
-Paths in it are relative to the folder of the file, where they lie in it; so a folder that holds the file, its volumes and
-its model can be copied to a cluster.
+Paths in it are relative to the folder of the file, where they lie in it; so a folder that holds the file, its volumes
+and its model can be copied to a cluster.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ def run_job(
         return train_files(job.spec, pairs_of(job, {}), output, start=start, resume=resume, force=force)
     if resume or force:
         raise SpecError("Only a training run goes on: --resume and --force do not belong to this job.")
+    if job.image is None:
+        raise SpecError("The job does not say where its image lies.")
     image = _volume(job.image, file.calibration)
     if isinstance(job, SegmentJob):
         return predict_file(image, model_of(job), job.spec, output, overwrite=overwrite)
@@ -150,7 +152,6 @@ def run_job(
     return augment_files(image, labels, job.request, output, overwrite=overwrite)
 
 
-def _volume(place: OnDisk | None, calibration: ImageCalibration | None) -> Volume:
-    assert place is not None, "checked by JobFile"
+def _volume(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
     volume = read_volume(**place.model_dump())
     return volume if calibration is None else replace(volume, **calibration.model_dump())

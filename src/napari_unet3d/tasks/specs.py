@@ -34,8 +34,9 @@ def _placed(path: Any, info: ValidationInfo) -> Any:
 
 def _told(path: str | Path, info: SerializationInfo) -> str:
     folder = (info.context or {}).get(FOLDER)
-    is_within = folder is not None and Path(path).is_relative_to(folder)
-    return Path(path).relative_to(folder).as_posix() if is_within else str(path)
+    if folder is None or not Path(path).is_relative_to(folder):
+        return str(path)
+    return Path(path).relative_to(folder).as_posix()
 
 
 # Where the context of pydantic says in which folder the JSON lies: paths in it are relative to that, so that the folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, SpinBox
+from pydantic import ValidationError
 
 from napari_unet3d.core.augment import PatchFrame, draw_corner
 from napari_unet3d.core.boxes import Box
@@ -15,12 +17,12 @@ from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.tasks.augment import AugmentRequest
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.augment_form import AugmentForm
-from napari_unet3d.widgets.layers import LayerVolume, is_illustration, layer_volume
+from napari_unet3d.widgets.layers import LayerVolume, is_illustration, labels_like
 from napari_unet3d.widgets.preview import Wanted
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.view import shown_box
 
-HERE, DRAWN = "around the view", "drawn, as in training"
+HERE, DRAWN = "around the view", "drawn"
 _COMPARED = 9
 _LARGEST, _USUAL = 300, 132
 # What is made before the rest, along each axis: so much that it is there at once.
@@ -45,7 +47,8 @@ class AugmentPanel(Container):
     def __init__(self, session: Session) -> None:
         self._session = session
         self._centre: list[int] | None = None
-        self._scaling: tuple[Any, Any] | None = None
+        self._scaling: tuple[_ScalingKey, Any] | None = None
+        self._n = 1
         self._build()
         super().__init__(
             widgets=[
@@ -85,13 +88,15 @@ class AugmentPanel(Container):
         self.place = ComboBox(
             choices=[HERE, DRAWN],
             value=HERE,
-            tooltip="Where the patch is cut: in the middle of what is shown, or where training would cut it.",
+            tooltip="Where it is cut: in the middle of what is shown, or anywhere. Training cuts around annotation.",
         )
         self.form = AugmentForm(self._changed)
         self.seed = SpinBox(min=0, max=2**31 - 1, value=0, tooltip="The same seed gives the same patch.")
         self.seed.native.setStyleSheet("min-width: 60px;")
         self.preview = panel.main_button("Preview", "Show an augmented patch, its labels and what the network gives.")
-        self.next = PushButton(text="Next", tooltip="Show the patch with the next seed, as training takes them.")
+        self.next = PushButton(
+            text="Next", tooltip="Show the patch with the next seed; training takes one after the other."
+        )
         self.compare = PushButton(
             text=f"Compare {_COMPARED}", tooltip="Show the patches of so many seeds side by side."
         )
@@ -137,7 +142,7 @@ class AugmentPanel(Container):
 
     def _on_image(self) -> None:
         self.image.show(self._session.image)
-        self._centre = self._scaling = None
+        self._centre = None
         self.update_state()
 
     def _on_labels(self) -> None:
@@ -162,7 +167,7 @@ class AugmentPanel(Container):
         layer = self.labels_layer.value
         if layer is None:
             return image, None
-        labels = layer_volume(layer)
+        labels = labels_like(layer, image)
         if labels.shape != image.shape:
             raise VolumeError(
                 f"'{image.layer.name}' has {panel.times(image.shape)} voxels and '{layer.name}' "
@@ -184,8 +189,10 @@ class AugmentPanel(Container):
             self.form.spec  # noqa: B018
         except Unet3dError as error:
             problem = str(error)
-        except ValueError as error:
-            problem = f"These choices do not go together: {error}"
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ", ".join(str(part).replace("_", " ") for part in first["loc"])
+            problem = f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
         panel.say(self._problem, problem)
         for button in (self.preview, self.next, self.compare):
             button.enabled = not problem
@@ -213,36 +220,41 @@ class AugmentPanel(Container):
         is_drawn = self.place.value == DRAWN
         corner = draw_corner(frame, image.shape, seed) if is_drawn else corner_around(self._centre, frame, image.shape)
         card = self._session.card
+        normalization = Normalization(kind="background") if card is None else card.normalization
+        key, scaling = self._scaling or (None, None)
         return AugmentRequest(
             augment=self.form.spec,
             frame=frame,
             seeds=tuple(range(seed, seed + n)),
-            corner=corner,
-            normalization=Normalization(kind="background") if card is None else card.normalization,
-            scaling=self._scaling,
+            # Of several each has a place of its own.
+            corner=None if is_drawn and n > 1 else corner,
+            normalization=normalization,
+            scaling=scaling if key == _ScalingKey.of(image, normalization) else None,
             first=_first_box([at - start for at, start in zip(centre, corner, strict=True)], frame.shape),
         )
 
     def show_preview(self) -> None:
         """Show a patch in the middle of what is shown now."""
-        self._centre = None
+        self._centre, self._n = None, 1
         self.update_preview()
 
     def show_next(self) -> None:
         """Show the patch with the next seed."""
+        self._n = 1
         with self.seed.changed.blocked():
-            self.seed.value += 1
+            self.seed.value = (self.seed.value + 1) % (self.seed.max + 1)
         self.update_preview()
 
     def show_several(self) -> None:
         """Show several patches side by side."""
-        self.update_preview(n=_COMPARED)
+        self._n = _COMPARED
+        self.update_preview()
 
-    def update_preview(self, *, n: int = 1) -> None:
-        """Show the patch that the choices mean, in the layers that are there."""
+    def update_preview(self) -> None:
+        """Show what the choices mean, one patch or several as before, in the layers that are there."""
         self._later.cancel()
         try:
-            request, (image, labels) = self.request(n=n), self.volumes()
+            request, (image, labels) = self.request(n=self._n), self.volumes()
         except (Unet3dError, ValueError):
             self.update_state()
             return
@@ -251,8 +263,9 @@ class AugmentPanel(Container):
 
     def _on_preview(self) -> None:
         preview = self._session.preview
-        if preview.result is not None and not preview.is_active:
-            self._scaling = preview.result.scaling
+        if preview.result is not None and preview.source is not None and preview.error is None:
+            key = _ScalingKey.of(preview.source, preview.result.normalization)
+            self._scaling = (key, preview.result.scaling)
         self._say_result()
 
     def _say_result(self) -> None:
@@ -275,6 +288,23 @@ class AugmentPanel(Container):
         panel.say(self._state, " ".join(lines), tone="quiet")
         folded = f"The displacement folds {share:.1%} of a patch over itself. A smaller sigma or fewer lines would not."
         panel.say(self._folded, folded if share else "")
+
+
+@dataclass(frozen=True)
+class _ScalingKey:
+    """What a scaling was measured on: it holds for nothing else.
+
+    The number of the array, because comparing voxels would take longer than measuring them.
+    """
+
+    source: int
+    level: int
+    position: int | None
+    normalization: Normalization
+
+    @classmethod
+    def of(cls, image: LayerVolume, normalization: Normalization) -> _ScalingKey:
+        return cls(id(image.source), image.level, image.position, normalization)
 
 
 def corner_around(centre: Sequence[int], frame: PatchFrame, volume: Shape) -> Shape:

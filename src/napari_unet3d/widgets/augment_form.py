@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, Label, SpinBox, Widget
+from pydantic import ValidationError
 from qtpy.QtWidgets import QAbstractSpinBox, QSizePolicy
 
 from napari_unet3d.core.augmentation import PRESETS, AugmentSpec, Part
@@ -14,6 +15,7 @@ from napari_unet3d.widgets import panel
 
 OTHER = "other"
 _DEFAULT = "isotropic light microscopy"
+_LARGEST, _DECIMALS = 10_000.0, 2
 # What a part is done with when it is switched on and had no probability.
 _USUAL_PERCENT = 50
 _GROUPS = {
@@ -99,10 +101,16 @@ class AugmentForm(Container):
     def _changed(self) -> None:
         if self._is_setting:
             return
-        spec = self.spec
         with self.preset.changed.blocked():
-            self.preset.value = next((name for name, known in PRESETS.items() if known == spec), OTHER)
+            self.preset.value = self._named()
         self._on_change()
+
+    def _named(self) -> str:
+        try:
+            spec = self.spec
+        except ValidationError:  # which the panel says
+            return OTHER
+        return next((name for name, known in PRESETS.items() if known == spec), OTHER)
 
 
 class PartForm(Container):
@@ -192,10 +200,11 @@ class _Field:
             self.widgets = [CheckBox(text=axis, value=axis in value) for axis in AXES]
         elif isinstance(value, tuple):
             self._is_range = True
-            self.widgets = [_number(end, type(end) if isinstance(value[0], int) else float) for end in value]
+            ends = zip(value, get_args(info.annotation), strict=True)
+            self.widgets = [_number(end, _limits(get_args(kind)[1:])) for end, kind in ends]
             words = [Label(value="to")]
         else:
-            self.widgets = [_number(value, type(value))]
+            self.widgets = [_number(value, _limits(info.metadata))]
         caption = "" if isinstance(value, bool) else _CAPTIONS.get(name, name.replace("_", " "))
         shown = [self.widgets[0], *words, *self.widgets[1:]]
         if unit := _UNITS.get((part_name, name)):
@@ -221,14 +230,27 @@ class _Field:
             widget.value = each
 
 
-def _number(value: float, kind: type) -> SpinBox | FloatSpinBox:
-    if kind is int:
-        widget: SpinBox | FloatSpinBox = SpinBox(value=value, min=0, max=10_000)
+def _number(value: float, limits: tuple[float, float]) -> SpinBox | FloatSpinBox:
+    low, high = limits
+    if isinstance(value, int):
+        widget: SpinBox | FloatSpinBox = SpinBox(value=value, min=int(low), max=int(high))
     else:
-        widget = FloatSpinBox(value=value, min=-1000, max=10_000, step=0.05)
-        widget.native.setDecimals(2)
+        widget = FloatSpinBox(value=value, min=low, max=high, step=0.05)
+        widget.native.setDecimals(_DECIMALS)
+    # While 12 is being typed, it is not 1.
+    widget.native.setKeyboardTracking(False)
     _narrow(widget)
     return widget
+
+
+def _limits(constraints: Iterable[Any]) -> tuple[float, float]:
+    """Return what a number may be, from the constraints of pydantic."""
+    low, high = -_LARGEST, _LARGEST
+    for constraint in constraints:
+        for each in getattr(constraint, "metadata", [constraint]):
+            low = max(low, getattr(each, "ge", low), getattr(each, "gt", low - 1) + 10.0**-_DECIMALS)
+            high = min(high, getattr(each, "le", high))
+    return low, high
 
 
 def _narrow(widget: Widget) -> None:

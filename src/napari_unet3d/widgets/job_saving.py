@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet3d.tasks.job_files import ImageCalibration, JobFile, write_job
 from napari_unet3d.tasks.jobs import OnDisk, SegmentJob, TrainJob
-from napari_unet3d.widgets.layers import LayerVolume, layer_volume
+from napari_unet3d.widgets.layers import LayerVolume, labels_like
 from napari_unet3d.widgets.writers import write_volume
 
 if TYPE_CHECKING:
@@ -95,13 +95,15 @@ def save_train_job(path: Path, pairs: Sequence[Pair], spec: TrainSpec, start: Pa
         pair.place().model_copy(
             update={
                 "image": beside.place(pair.image, "image"),
-                "labels": beside.place(layer_volume(pair.labels), "labels"),
+                "labels": beside.place(labels_like(pair.labels, pair.image), "labels"),
             }
         )
         for pair in pairs
     ]
     folder = beside.path.with_suffix("")
-    return beside.write(JobFile(job=TrainJob(spec=spec.changed(device="auto"), pairs=tuple(places), folder=folder, start=start)))
+    return beside.write(
+        JobFile(job=TrainJob(spec=spec.changed(device="auto"), pairs=tuple(places), folder=folder, start=start))
+    )
 
 
 class _Beside:

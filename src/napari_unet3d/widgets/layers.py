@@ -188,6 +188,25 @@ def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, po
     )
 
 
+def labels_like(layer: Labels, image: LayerVolume) -> LayerVolume:
+    """Return the volume of a labels layer that belongs to an image: at the same position, where both have such an axis.
+
+    Raises
+    ------
+    VolumeError
+        If the layer is no volume, or has no such position.
+    """
+    extra = extra_axis(layer)
+    if extra is None:
+        return layer_volume(layer)
+    n, position = int(layer.data.shape[extra]), image.position or 0
+    if position >= n:
+        raise VolumeError(
+            f"'{image.layer.name}' is shown at position {position} of its fourth axis; '{layer.name}' has {n}."
+        )
+    return layer_volume(layer, position=position)
+
+
 class _At:
     """An array at one position along an axis, which keeps length 1."""
 

@@ -13,7 +13,7 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.errors import SpecError, Unet3dError
 from napari_unet3d.tasks.jobs import PairPlace
-from napari_unet3d.widgets.layers import LayerVolume, layer_volume
+from napari_unet3d.widgets.layers import LayerVolume, labels_like
 from napari_unet3d.widgets.words import times
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Pair:
         SpecError
             If the labels do not lie on the voxels of the image; with both.
         """
-        painted = layer_volume(self.labels)
+        painted = labels_like(self.labels, self.image)
         return PairPlace(
             meanings=self.meanings,
             origin=_origin(painted, self.image),
@@ -90,7 +90,7 @@ def reading(pairs: Sequence[Pair]) -> Callable[[], tuple[list[Targets], str]]:
         If the labels do not lie on the voxels of their image.
     """
     places = [pair.place() for pair in pairs]
-    data = [(layer_volume(pair.labels).volume.data, pair.image.shape) for pair in pairs]
+    data = [(labels_like(pair.labels, pair.image).volume.data, pair.image.shape) for pair in pairs]
 
     def read() -> tuple[list[Targets], str]:
         try:

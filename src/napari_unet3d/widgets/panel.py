@@ -225,9 +225,11 @@ class LayerChoice(ComboBox):
 
     def _renew(self, event: Any = None) -> None:
         before, layers = self.value, self._layers()
-        # A choice is a layer, whatever it is called. What comes is taken where there was none, unless it was cleared.
-        is_wanted = before is not None or getattr(event, "type", "inserted") == "inserted"
-        kept = before if before in layers else layers[-1] if layers and is_wanted else None
+        # A choice is a layer, whatever it is called. Where there is none, what comes is taken; nothing else, as it may
+        # have been cleared. Where the chosen one went, another is.
+        came = unwrapped(event.value) if getattr(event, "type", "") == "inserted" else None
+        other = came if came in layers else layers[-1] if layers and before is not None else None
+        kept = before if before in layers else other
         with self.changed.blocked():
             self.reset_choices()
             self.value = kept

@@ -65,8 +65,8 @@ class Preview:
 
     Attributes
     ----------
-    result
-        Of the last preview that was finished, or None.
+    result, source
+        Of the last preview that was finished, and the image that it was made of; or None.
     error
         Why the last one failed, or None.
     notes
@@ -78,6 +78,7 @@ class Preview:
     def __init__(self, viewer: ViewerModel, engine: LocalEngine) -> None:
         self.viewer, self.engine = viewer, engine
         self.result: AugmentResult | None = None
+        self.source: LayerVolume | None = None
         self.error: Unet3dError | None = None
         self.notes: list[str] = []
         self._layers: dict[str, Layer] = {}
@@ -102,7 +103,12 @@ class Preview:
         """Make the patches that are asked for and show them; what was being made is given up. Returns at once."""
         if self._run is not None:
             self._run.cancel()
+        before = None if self._asked is None else self._asked[1]
         self._asked, self.error, self.notes = (request, image, labels, wanted), None, []
+        for name, layer in self.layers.items():
+            # The layers stay, whatever image they are made of; a name that the user gave stays too.
+            if before is not None and layer.name == _title(before, name):
+                layer.name = _title(image, name)
         shapes = {PATCH: (request.frame.shape, np.dtype(np.float32))}
         if labels is not None:
             shapes[PATCH_LABELS] = (request.frame.output.shape, labels.volume.dtype)
@@ -154,8 +160,8 @@ class Preview:
     def _end(self, *, result: AugmentResult | None = None, error: Unet3dError | None = None) -> None:
         self._timer.stop()
         self._run, self.error = None, error
-        if result is not None:
-            self.result = result
+        if result is not None and self._asked is not None:
+            self.result, self.source = result, self._asked[1]
             self._show_arrays()
             self._show_rest(result.samples[0])
         self.changed.emit()
@@ -190,7 +196,7 @@ class Preview:
     ) -> None:
         look: dict[str, Any]
         if name == PATCH_LABELS:
-            look = {"opacity": 0.5} | ({} if labels is None else {"colormap": labels.layer.colormap})
+            look = {"opacity": 0.5} | ({} if labels is None else {"colormap": _copied(labels.layer.colormap)})
             self._add_quietly(self.viewer.add_labels, array, image, name, keywords | look).editable = False
             return
         look = {"contrast_limits": _limits(array)}
@@ -204,8 +210,7 @@ class Preview:
     ) -> Any:
         """Add a layer; what the user works on stays selected, so that painting goes on where it was."""
         selected, active = set(self.viewer.layers.selection), self.viewer.layers.selection.active
-        title = f"{image.volume.name}, {_NAMES[name]}"
-        layer = self._layers[name] = unwrapped(add(data, name=title, metadata=ILLUSTRATION, **keywords))
+        layer = self._layers[name] = unwrapped(add(data, name=_title(image, name), metadata=ILLUSTRATION, **keywords))
         self.viewer.layers.selection = selected
         self.viewer.layers.selection.active = active
         return layer
@@ -249,6 +254,17 @@ class Preview:
             return
         look = {"edge_color": ARROW_COLOUR, "vector_style": "arrow", "out_of_slice_display": True}
         self._add_quietly(self.viewer.add_vectors, arrows(sample), image, _DISPLACEMENT, keywords | look)
+
+
+def _title(image: LayerVolume, name: str) -> str:
+    return f"{image.volume.name}, {_NAMES[name]}"
+
+
+def _copied(colormap: Any) -> Any:
+    """Return a colormap that does not follow what is selected in the layer that it comes from."""
+    copied = colormap.model_copy(deep=True)
+    copied.use_selection = False
+    return copied
 
 
 def _place(layer: Layer, data: Any, keywords: dict[str, Any]) -> None:

@@ -70,7 +70,8 @@ class TrainForm:
             tooltip="Scale what every convolution gives by its mean and spread over a patch; takes more memory.",
         )
         self.save_job = PushButton(
-            text="Save as a job ..", tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere."
+            text="Save as a job ..",
+            tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere.",
         )
         self.main = panel.column(
             panel.row(self.start, label="Start from"),

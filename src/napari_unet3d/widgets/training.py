@@ -36,7 +36,7 @@ from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.widgets.activity import Activity
 from napari_unet3d.widgets.colours import class_colormap, class_features
 from napari_unet3d.widgets.curves import Curves
-from napari_unet3d.widgets.layers import ILLUSTRATION, layer_volume, unwrapped
+from napari_unet3d.widgets.layers import ILLUSTRATION, labels_like, unwrapped
 from napari_unet3d.widgets.pairs import Pair
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Training:
             if place.image is None:
                 arrays[image_of(number)] = pair.image.volume.data
             if place.labels is None:
-                arrays[labels_of(number)] = layer_volume(pair.labels).volume.data
+                arrays[labels_of(number)] = labels_like(pair.labels, pair.image).volume.data
         arrays |= {FOCUS: self._focus, LIVE: self._live}
         job = TrainJob(
             spec=self.spec,

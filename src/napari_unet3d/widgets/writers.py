@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -167,7 +167,7 @@ def _label_voxels(found: LayerVolume) -> _Voxels:
     def read(box: Box) -> npt.NDArray[Any]:
         key: list[Any] = list(box)
         if found.extra_axis is not None:
-            key.insert(found.extra_axis, 0)
+            key.insert(found.extra_axis, found.position or 0)
         return np.asarray(source[tuple(key)])
 
     stored = _Voxels(read, found.shape, np.dtype(source.dtype))
