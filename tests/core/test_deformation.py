@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.deformation import Deformation
@@ -126,3 +127,23 @@ def test_the_share_that_is_folded_takes_little_memory_with_any_number_of_lines(l
     tracemalloc.stop()
     assert 0 < share < 0.5
     assert peak < 100e6
+
+
+@pytest.mark.parametrize("lines", [3, 5, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_source_box_is_hardly_larger_than_what_is_needed(lines, seed):
+    # What is read too much is read from disk, for every patch.
+    rng = np.random.default_rng(seed)
+    matrix = Rotation.random(random_state=rng).as_matrix()
+    nodes = rng.normal(0, 6, (lines, lines, lines, 3))
+    deformation = Deformation(shape=(66, 66, 66), centre=(0, 0, 0), matrix=matrix, nodes=nodes)
+    points = np.indices((66, 66, 66)).reshape(3, -1).T
+    places = deformation.places(points)
+    needed = np.ceil(places.max(axis=0)) - np.floor(places.min(axis=0))
+    found, turned = (
+        np.array(each.source_box(Box.whole((66, 66, 66))).shape)
+        for each in (deformation, Deformation(shape=(66, 66, 66), centre=(0, 0, 0), matrix=matrix))
+    )
+    assert (found >= needed).all()
+    # The displacement to either side, by somewhat more than it is.
+    assert (found - turned <= 2 * 1.6 * np.abs(deformation.displacements(points)).max() + 3).all()

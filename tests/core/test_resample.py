@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -212,3 +213,28 @@ def test_numbers_of_any_kind_and_order_are_taken(dtype):
     still = Deformation(shape=volume.shape, centre=(2.5, 3, 3.5))
     np.testing.assert_array_equal(resample(volume, still), volume.astype(np.float32))
     np.testing.assert_array_equal(resample_labels(volume, still), volume)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_an_array_is_used_where_it_lies(dtype):
+    volume = np.random.default_rng(0).integers(0, 999, (90, 200, 200)).astype(dtype)
+    deformation = Deformation(shape=(8, 8, 8), centre=(40, 90, 90), nodes=np.ones((2, 2, 2, 3)))
+    parts = [volume, Copied(volume)]
+    expected, again = (resample(part, deformation).tobytes() for part in parts)
+    assert again == expected
+    tracemalloc.start()
+    resample(volume, deformation)
+    resample_labels(volume, deformation)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < volume.nbytes / 4
+
+
+class Copied:
+    """A volume that gives copies of its boxes, as files do."""
+
+    def __init__(self, array):
+        self.shape, self.dtype, self._array = array.shape, array.dtype, array
+
+    def __getitem__(self, box):
+        return self._array[box].copy()

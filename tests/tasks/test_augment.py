@@ -116,6 +116,13 @@ def test_what_is_looked_at_comes_first_and_then_the_whole():
     assert (covered == 1).all()
 
 
+def test_what_is_looked_at_is_made_once_where_it_is_the_whole():
+    image = np.random.default_rng(0).integers(0, 900, (80, 80, 80)).astype(np.uint16)
+    request = AugmentRequest(augment=SPEC, frame=FRAME, first=Box.whole(FRAME.shape))
+    events, _ = finished(augment(request, image, None, sinks(PATCH)))
+    assert [event.box for event in events if isinstance(event, TileDone)] == [request.first]
+
+
 def test_several_patches_lie_side_by_side_each_as_it_is_alone():
     rng = np.random.default_rng(0)
     image, labels = rng.integers(0, 900, (80, 80, 80)).astype(np.uint16), rng.integers(0, 3, (80, 80, 80), np.uint8)
@@ -243,7 +250,7 @@ def test_a_place_beyond_the_volume_is_refused(pair, tmp_path, capsys):
 def test_a_record_of_another_image_is_refused(pair, tmp_path, capsys):
     small = ("--input", 60, "--blocks", 1)
     assert run(pair[0], "--output", tmp_path / "a.tif", *small) == 0
-    tifffile.imwrite(tmp_path / "two.ome.tif", np.zeros((50, 70, 64, 2), np.uint16), metadata={"axes": "ZYXC"})
+    tifffile.imwrite(tmp_path / "two.ome.tif", np.zeros((2, 50, 70, 64), np.uint16), metadata={"axes": "CZYX"})
     record = ("--replay", tmp_path / "a.json", "--output", tmp_path / "b.tif")
     assert run(tmp_path / "two.ome.tif", *record) == 3
     assert "50 x 70 x 64 x 2 voxels, uint16; the record was made from 50 x 70 x 64, uint16" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from napari_unet3d.core.geometry import Shape
 Floats = npt.NDArray[np.float64]
 # Rows of the matrix of a cubic B-spline: the weights of four nodes in powers of the place in a cell.
 _CUBIC = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6
+_BEZIER = np.array([[1, 4, 1, 0], [0, 4, 2, 0], [0, 2, 4, 0], [0, 1, 4, 1]]) / 6
+_FEW_CELLS = 20
 # Within a cell the Jacobian determinant is looked at this many places an axis.
 _LOOKS, _LOOKS_AN_AXIS = 4, 96
 _PLANES_A_LOOK = 8
@@ -142,10 +144,8 @@ class Deformation(BaseModel):
         places = corners @ self.matrix.T + self.offset
         low, high = places.min(axis=0), places.max(axis=0)
         if self.spline is not None:
-            # A B-spline lies between the smallest and the largest of its coefficients.
-            ends = self.spline.bounds(corners)
-            products = self.matrix[:, :, None] * ends.T[None]
-            low, high = low + products.min(axis=2).sum(axis=1), high + products.max(axis=2).sum(axis=1)
+            below, above = self.spline.bounds(corners, self.matrix)
+            low, high = low + below, high + above
         low = np.clip(np.nan_to_num(low, nan=-_FAR), -_FAR, _FAR)
         high = np.clip(np.nan_to_num(high, nan=_FAR), -_FAR, _FAR)
         slack = _SLACK + _RELATIVE_SLACK * (high - low)
@@ -203,10 +203,16 @@ class Spline:
             found += weight[:, None] * self.coefficients[cells[:, 0] + i, cells[:, 1] + j, cells[:, 2] + k]
         return found
 
-    def bounds(self, corners: Floats) -> Floats:
-        """Return (2, 3): what the displacement cannot go below and above between some points."""
+    def bounds(self, corners: Floats, matrix: Floats) -> Floats:
+        """Return (2, 3): what ``matrix @ displacement`` cannot go below and above between some points."""
         cells, _ = self._cells(corners)
-        part = self.coefficients[tuple(slice(a, b + 4) for a, b in zip(cells.min(0), cells.max(0), strict=True))]
+        first, last = cells.min(0), cells.max(0)
+        part = self.coefficients[tuple(slice(a, b + 4) for a, b in zip(first, last, strict=True))] @ matrix.T
+        # In each cell it lies between the smallest and the largest of its Bezier points, which are much nearer to it
+        # than its coefficients; but there are 27 times as many.
+        if (last - first).max() < _FEW_CELLS:
+            for axis, n in enumerate(last - first + 1):
+                part = np.moveaxis(np.tensordot(_bezier(int(n)), part, (1, axis)), 0, axis)
         return np.stack([part.min(axis=(0, 1, 2)), part.max(axis=(0, 1, 2))])
 
     def determinants(self, shape: Shape) -> Iterator[Floats]:
@@ -230,8 +236,8 @@ class Spline:
 
     def _looks(self, axis: int, size: int) -> tuple[Floats, Floats]:
         """Return (places, coefficients): what each coefficient adds to the value and to the slope at a place."""
-        cells = max(1, round(max(1, size - 1) / self.step[axis]))
-        n = cells * max(1, min(_LOOKS, _LOOKS_AN_AXIS // cells))
+        n_cells = max(1, round(max(1, size - 1) / self.step[axis]))
+        n = n_cells * max(1, min(_LOOKS, _LOOKS_AN_AXIS // n_cells))
         at = (np.arange(n) + 0.5) / n * max(1, size - 1)
         cells, parts = self._cells(np.repeat(at[:, None], 3, axis=1))
         cell, part = cells[:, axis], parts[:, axis]
@@ -247,6 +253,15 @@ class Spline:
         last = np.array(self.coefficients.shape[:3]) - 4
         cells = np.clip(np.floor(q), 0, last).astype(np.intp)
         return cells, q - cells
+
+
+@lru_cache(maxsize=64)
+def _bezier(n_cells: int) -> Floats:
+    """Return (4 * cells, cells + 3): the Bezier points of a cubic B-spline, four a cell, from its coefficients."""
+    points = np.zeros((4 * n_cells, n_cells + 3))
+    for cell in range(n_cells):
+        points[4 * cell : 4 * cell + 4, cell : cell + 4] = _BEZIER
+    return points
 
 
 def spline_powers(parts: Floats, step: float) -> Floats:

@@ -78,6 +78,8 @@ def resample(
     box = Box.whole(deformation.shape) if box is None else box
     bounds = _spatial(image)
     part = _needed(deformation, box, image.shape, mode)
+    if isinstance(image, np.ndarray) and _is_taken(image.dtype):
+        part = _where_it_lies(image, part)
     voxels = _at_least_two(_flattenable(np.asarray(image[part.slices])))
     window = kernel.Window(voxels.reshape(-1), voxels.shape[1:], _origin(part), bounds)
     out = np.empty((len(voxels), *box.shape), np.float32)
@@ -132,6 +134,8 @@ def resample_labels(
     wanted = _needed(deformation, box, bounds, mode)
     z, y, x = origin
     part = wanted.intersection(Box.whole(_spatial(labels)).shifted(origin))
+    if isinstance(labels, np.ndarray):
+        part = _where_it_lies(labels, part.shifted((-z, -y, -x))).shifted(origin)
     given = np.asarray(labels[part.shifted((-z, -y, -x)).slices])
     # Nothing is computed with the numbers, so one type of every width suffices.
     unsigned = np.dtype(f"u{given.dtype.itemsize}")
@@ -255,10 +259,16 @@ def _needed(deformation: Deformation, box: Box, shape: tuple[int, ...], mode: Mo
     if part.n_voxels * math.prod(shape[3:]) > _MAX_VOXELS:
         raise VolumeError(
             f"The patch comes from {' x '.join(map(str, part.shape))} voxels of the volume (z, y, x), which are too "
-            "many at once. Where voxels are long along z, rotate about z alone, as the preset 'anisotropic stack' does, "
-            "or take a smaller patch."
+            "many at once. Where voxels are long along z, rotate about z alone, as the preset 'anisotropic stack' "
+            "does, or take a smaller patch."
         )
     return part
+
+
+def _where_it_lies(array: npt.NDArray[Any], part: Box) -> Box:
+    """Return the part, or all of an array that can be used where it lies, so that nothing is copied."""
+    is_ready = array.ndim == 3 and array.flags.c_contiguous and array.size <= _MAX_VOXELS
+    return Box.whole(_spatial(array)) if is_ready else part
 
 
 def _continued_box(box: Box, bounds: Shape, mode: Mode) -> Box:
@@ -283,8 +293,12 @@ def _continued(first: int, end: int, size: int, mode: Mode) -> Interval:
     return low, high
 
 
+def _is_taken(dtype: np.dtype[Any]) -> bool:
+    return dtype.name in _TYPES and dtype.isnative
+
+
 def _flattenable(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if voxels.dtype.name not in _TYPES or not voxels.dtype.isnative:
+    if not _is_taken(voxels.dtype):
         voxels = voxels.astype(np.float32)
     return _channels_first(voxels)
 

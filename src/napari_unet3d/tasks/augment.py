@@ -204,6 +204,8 @@ def _one(
     has_first = first is not None and first.intersection(whole).n_voxels > 0
     if first is not None and has_first:
         boxes.insert(0, first.intersection(whole))
+        # That may be all.
+        boxes = boxes[:1] if boxes[0] == whole else boxes
     for number, box in enumerate(boxes, start=1):
         if number == 1 + has_first:
             # Read once: turned planes are made from nearly the same voxels, all of them.

@@ -268,10 +268,13 @@ def _copied(colormap: Any) -> Any:
 
 
 def _place(layer: Layer, data: Any, keywords: dict[str, Any]) -> None:
+    """Show other data in a layer, or elsewhere; what stays is not set, as napari draws anew for each of them."""
     if layer.data is not data:
         layer.data = data
     for name, value in keywords.items():
-        setattr(layer, name, value)
+        given = getattr(layer, name)
+        if not np.array_equal(getattr(given, "affine_matrix", given), value):
+            setattr(layer, name, value)
 
 
 def arrows(sample: Sample) -> npt.NDArray[np.float64]:
