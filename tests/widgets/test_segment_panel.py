@@ -741,7 +741,7 @@ def test_a_saved_job_gives_the_bytes_of_the_window(panel, session, viewer, volum
     with create_output(source, volume.shape, "uint16", voxel_size=(0.3, 0.2, 0.1), unit="um", kind="image") as output:
         output[:, :, :] = volume
         output.commit()
-    # Of a file the window may know the size of a voxel better.
+    # Of a file, the window may know the size of a voxel better.
     layer = add_layer(viewer, layer_data(read_volume(source))) if is_on_disk else viewer.add_image(volume)
     layer.scale, layer.units = (0.6, 0.2, 0.1), ("um",) * 3
     session.image = layer
@@ -751,7 +751,8 @@ def test_a_saved_job_gives_the_bytes_of_the_window(panel, session, viewer, volum
     ended(qtbot, session)
     panel.save_job(tmp_path / "night.json")
     written = sorted(path.name for path in tmp_path.glob("n*"))
-    assert written == ["neurons.ome.tif", *([] if is_on_disk else ["night-image.ome.tif"]), "night.json"]
+    images = ["neurons.ome.tif", *([] if is_on_disk else ["night-image.ome.tif"])]
+    assert written == [*images, "night-model.unet3d", "night.json"]
     assert read_job(tmp_path / "night.json").job.spec.memory_bytes is None
     assert command("run", tmp_path / "night.json") == 0
     found = read_volume(tmp_path / "night.ome.tif")

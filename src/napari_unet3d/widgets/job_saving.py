@@ -1,14 +1,17 @@
 """Saving what Start would do as a file, for `napari-unet3d run`: here tonight, or on a cluster.
 
-What lies only in the window, such as what was painted, is written beside it.
+What lies only in the window, such as what was painted, is written beside it, and so is the model, which may be trained on.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.network.store import SUFFIX
 from napari_unet3d.tasks.job_files import ImageCalibration, JobFile, write_job
 from napari_unet3d.tasks.jobs import OnDisk, SegmentJob, TrainJob
 from napari_unet3d.widgets.layers import LayerVolume, labels_like
@@ -58,7 +61,7 @@ def save_segment_job(path: Path, chosen: LayerVolume, choices: Choices, spec: Pr
     """
     beside = _Beside(path)
     job = SegmentJob(
-        model=choices.model,
+        model=beside.model(choices.model),
         weights_sha256=choices.weights_sha256 or None,
         spec=spec,
         image=beside.place(chosen, "image"),
@@ -101,8 +104,9 @@ def save_train_job(path: Path, pairs: Sequence[Pair], spec: TrainSpec, start: Pa
         for pair in pairs
     ]
     folder = beside.path.with_suffix("")
+    model = None if start is None else beside.model(start)
     return beside.write(
-        JobFile(job=TrainJob(spec=spec.changed(device="auto"), pairs=tuple(places), folder=folder, start=start))
+        JobFile(job=TrainJob(spec=spec.changed(device="auto"), pairs=tuple(places), folder=folder, start=model))
     )
 
 
@@ -113,6 +117,7 @@ class _Beside:
         self.path = path.absolute()
         self._written: dict[int, OnDisk] = {}
         self._n: Counter[str] = Counter()
+        self._names: list[str] = []
 
     def place(self, found: LayerVolume, what: str) -> OnDisk:
         """Return where a volume lies, after it was written if it lay nowhere."""
@@ -125,7 +130,19 @@ class _Beside:
             self._written[id(found.source)] = OnDisk(path=write_volume(str(target), found))
         return self._written[id(found.source)]
 
+    def model(self, path: Path) -> Path:
+        """Return where the model lies, after it was copied."""
+        target = self.path.with_name(f"{self.path.stem}-model{SUFFIX}")
+        try:
+            shutil.copytree(path, target, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise OutputError(f"The model {shown(path)} cannot be copied to {shown(target)}: {error}.") from error
+        self._names.append(target.name)
+        return target
+
     def write(self, file: JobFile) -> str:
+        """Write the job, and return a sentence on what there is."""
         path = write_job(file, self.path, overwrite=True)
-        beside = f", with {', '.join(Path(place.path).name for place in self._written.values())}"
-        return f"Saved{beside if self._written else ''}. It is done by: napari-unet3d run {path}"
+        names = [*self._names, *(Path(place.path).name for place in self._written.values())]
+        beside = f", with {' and '.join(names)}" if names else ""
+        return f"Saved{beside}. To do it: napari-unet3d run {path}"

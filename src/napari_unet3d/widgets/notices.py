@@ -23,10 +23,15 @@ def notify(sentence: str) -> None:
     _dispatch(sentence, "warning", "")
 
 
+def tell(sentence: str) -> None:
+    """Show that something went as it was asked for."""
+    _dispatch(sentence, "info", "")
+
+
 def _dispatch(sentence: str, severity: str, details: str) -> None:
     from napari.utils.notifications import Notification, notification_manager
 
-    _log.warning("%s %s", sentence, details)
+    _log.log(logging.INFO if severity == "info" else logging.WARNING, "%s %s", sentence, details)
     actions = (("Details", lambda *_: show_details(sentence, details)),) if details else ()
     notification_manager.dispatch(Notification(sentence, severity, actions))
 

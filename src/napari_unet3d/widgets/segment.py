@@ -16,7 +16,7 @@ from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.job_saving import ask_where, save_segment_job
 from napari_unet3d.widgets.layers import LayerVolume, is_illustration
 from napari_unet3d.widgets.model_choice import ModelChoice
-from napari_unet3d.widgets.notices import notify, notify_error
+from napari_unet3d.widgets.notices import notify, notify_error, tell
 from napari_unet3d.widgets.plan_text import describe_plan, describe_progress, voxel_size_warning
 from napari_unet3d.widgets.results import Choices, check_room
 from napari_unet3d.widgets.segment_form import SegmentForm
@@ -230,7 +230,7 @@ class SegmentPanel(Container):
         try:
             volume, choices = self._session.volume(), self.choices()
             check_channels(choices.card.network, volume.volume.n_channels)
-            notify(save_segment_job(path, volume, choices, self.form.portable_spec))
+            tell(save_segment_job(path, volume, choices, self.form.portable_spec))
         except Unet3dError as error:
             notify_error(error)
 

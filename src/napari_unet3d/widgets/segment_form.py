@@ -121,7 +121,7 @@ class SegmentForm(Container):
         )
         self.path = LineEdit(label="write to", tooltip="A file, .zarr or .tif, for results larger than the memory.")
         self.save_job = PushButton(
-            text="Save as a job ..",
+            text="Save as a job...",
             tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere.",
         )
         content = panel.column(self.level, self.device, self.memory, self.nonfinite, self.path, self.save_job)

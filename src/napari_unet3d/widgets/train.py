@@ -18,7 +18,7 @@ from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.corrections import copy_prediction, corrected, outline_held_out
 from napari_unet3d.widgets.job_saving import ask_where, save_train_job
-from napari_unet3d.widgets.notices import notify, notify_error
+from napari_unet3d.widgets.notices import notify, notify_error, tell
 from napari_unet3d.widgets.pairs import Pair, reading
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.train_form import TrainForm
@@ -331,7 +331,7 @@ class TrainPanel(Container):
             pairs, spec = self.pairs(), self.spec
             if spec is None:
                 raise SpecError(f"There is nothing to train yet: {self._plan.value}")
-            notify(save_train_job(path, pairs, spec, self._session.model if self._takes_model() else None))
+            tell(save_train_job(path, pairs, spec, self._session.model if self._takes_model() else None))
         except Unet3dError as error:
             notify_error(error)
 

@@ -70,7 +70,7 @@ class TrainForm:
             tooltip="Scale what every convolution gives by its mean and spread over a patch; takes more memory.",
         )
         self.save_job = PushButton(
-            text="Save as a job ..",
+            text="Save as a job...",
             tooltip="Write all this to a file that `napari-unet3d run` does, here or elsewhere.",
         )
         self.main = panel.column(
