@@ -1,6 +1,7 @@
 """Saving what Start would do as a file, for `napari-unet3d run`: here tonight, or on a cluster.
 
-What lies only in the window, such as what was painted, is written beside it, and so is the model, which may be trained on.
+What lies only in the window, such as what was painted, is written beside it, and so is the model, which may be trained
+on meanwhile.
 """
 
 from __future__ import annotations
@@ -133,6 +134,8 @@ class _Beside:
     def model(self, path: Path) -> Path:
         """Return where the model lies, after it was copied."""
         target = self.path.with_name(f"{self.path.stem}-model{SUFFIX}")
+        if path.resolve() == target:
+            return target
         try:
             shutil.copytree(path, target, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
