@@ -309,3 +309,17 @@ def test_layers_are_called_after_the_image_that_they_show(panel, session, viewer
     layers = made().layers
     assert layers[PATCH].name == "mine"
     assert layers[PATCH_LABELS].name == "others, augmented labels"
+
+
+def test_the_preset_suits_the_voxels_until_the_user_chooses(session, viewer, qtbot):
+    viewer.add_image(IMAGE, name="cubes", scale=(1, 1, 1))
+    panel = AugmentPanel(session)
+    qtbot.addWidget(panel.native)
+    assert panel.form.preset.value == "isotropic light microscopy"
+    session.image = viewer.add_image(IMAGE, name="stack", scale=(5, 1, 1))
+    assert panel.form.spec == PRESETS["anisotropic stack"]
+    session.image = viewer.layers["cubes"]
+    assert panel.form.preset.value == "isotropic light microscopy"
+    panel.form.preset.value = "electron microscopy"
+    session.image = viewer.layers["stack"]
+    assert panel.form.preset.value == "electron microscopy"

@@ -248,7 +248,8 @@ def augment(
         typer.Option(min=0, help="Which patch, by default 0; training takes them in the order of their seeds."),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="What may be done: a kind of microscopy; an unknown name lists them.")
+        str | None,
+        typer.Option(help="What may be done, by default what suits the voxel size; an unknown name lists the presets."),
     ] = None,
     choices: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE.json", help="What may be done, as JSON, instead of a preset.")

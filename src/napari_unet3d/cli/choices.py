@@ -57,6 +57,7 @@ def augment_request(
     """Return which patch is wanted from what was typed."""
     from napari_unet3d.core.augment import PatchFrame
     from napari_unet3d.core.augmentation import preset as preset_named
+    from napari_unet3d.core.augmentation import suggested_preset
     from napari_unet3d.core.boxes import Box
     from napari_unet3d.core.geometry import halo, output_shape
     from napari_unet3d.core.normalize import Normalization
@@ -88,7 +89,9 @@ def augment_request(
             f"of the volume, {whole}."
         )
     return AugmentRequest(
-        augment=read_choices(choices) if choices is not None else preset_named(preset or "isotropic light microscopy"),
+        augment=read_choices(choices)
+        if choices is not None
+        else preset_named(preset or suggested_preset(volume.voxel_size)),
         frame=frame,
         seeds=(seed or 0,),
         corner=corner,

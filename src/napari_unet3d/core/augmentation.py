@@ -6,6 +6,7 @@ near 0 and what is bright near 1. No random number is drawn here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from napari_unet3d.errors import SpecError
 
 Axis = Literal["z", "y", "x"]
+# Voxels that are longer along z than this are anisotropic.
+_ANISOTROPIC = 2.0
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -352,6 +355,18 @@ PRESETS: dict[str, AugmentSpec] = {
         missing_slices=MissingSlices(probability=0.2),
     ),
 }
+
+
+def suggested_preset(voxel_size: Sequence[float]) -> str:
+    """Return the name of the preset that suits voxels of a size (z, y, x): only cubes look alike when they are turned.
+
+    Examples
+    --------
+    >>> suggested_preset((0.18, 0.1, 0.1)), suggested_preset((4, 0.5, 0.5))
+    ('isotropic light microscopy', 'anisotropic stack')
+    """
+    is_anisotropic = voxel_size[0] > _ANISOTROPIC * max(voxel_size[1:])
+    return "anisotropic stack" if is_anisotropic else "isotropic light microscopy"
 
 
 def preset(name: str) -> AugmentSpec:

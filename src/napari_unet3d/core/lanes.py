@@ -206,12 +206,6 @@ def any_of(_context: Any, mask: Any) -> Any:
     return types.boolean(mask), generate
 
 
-@intrinsic
-def lane(_context: Any, x: Any, i: Any) -> Any:
-    """Return the number in lane i."""
-    return x.element(x, types.int32), lambda _context, builder, _signature, args: builder.extract_element(*args)
-
-
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.augmentation import PRESETS
+from napari_unet3d.core.augmentation import PRESETS, suggested_preset
 from napari_unet3d.core.geometry import Shape, alignment, smallest_size
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.targets import Targets
@@ -18,8 +18,6 @@ AS_THE_ORIGINAL = "as the original"
 FINE_TUNING_RATE = 5e-4
 # Voxels of the output of a patch along each axis: enough around a voxel, and many steps a minute without a GPU.
 _CUBE_OUTPUT, _SLICE_OUTPUT = 44, 84
-# Voxels that are longer along z than this are anisotropic.
-_ANISOTROPIC = 2.0
 
 
 def names_of_recipes() -> tuple[str, ...]:
@@ -67,8 +65,7 @@ def recipe(
         }
     if preset is None:
         # Turned about z, a painted plane stays in the plane; and so does the resolution of thick slices.
-        is_anisotropic = voxel_size[0] > _ANISOTROPIC * max(voxel_size[1:])
-        preset = "anisotropic stack" if is_anisotropic or is_slicewise else "isotropic light microscopy"
+        preset = "anisotropic stack" if is_slicewise else suggested_preset(voxel_size)
     # Who paints slices paints around objects and leaves their edges out: there is more background than is painted.
     weights = (2.0 if is_slicewise else 1.0, *(1.0,) * (network.classes - 1))
     patch = _patch(network, is_slicewise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, SpinBox
 from pydantic import ValidationError
 
 from napari_unet3d.core.augment import PatchFrame, draw_corner
+from napari_unet3d.core.augmentation import suggested_preset
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.geometry import Shape, halo, valid_sizes
 from napari_unet3d.core.normalize import Normalization
@@ -143,6 +145,8 @@ class AugmentPanel(Container):
     def _on_image(self) -> None:
         self.image.show(self._session.image)
         self._centre = None
+        with suppress(Unet3dError):
+            self.form.suggest(suggested_preset(self._session.volume(channels=1).volume.voxel_size))
         self.update_state()
 
     def _on_labels(self) -> None:

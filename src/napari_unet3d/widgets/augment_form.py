@@ -60,6 +60,7 @@ class AugmentForm(Container):
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
         self._is_setting = False
+        self._suggested = _DEFAULT
         self.preset = ComboBox(
             choices=[*PRESETS, OTHER],
             value=_DEFAULT,
@@ -93,6 +94,11 @@ class AugmentForm(Container):
         finally:
             self._is_setting = False
         self._changed()
+
+    def suggest(self, name: str) -> None:
+        """Choose a preset, unless the user has chosen already."""
+        if self.preset.value == self._suggested != name:
+            self._suggested = self.preset.value = name
 
     def _on_preset(self, name: str) -> None:
         if name in PRESETS:
