@@ -106,8 +106,9 @@ class Deformation(BaseModel):
     def offset(self) -> Floats:
         """Return what is added to ``matrix @ (o + displacement(o))``."""
         # Not by a matrix product, which rounds as the library for it does on this processor.
-        turned = sum(self.matrix[:, axis] * at for axis, at in enumerate(self.middle))
-        return np.asarray(np.asarray(self.centre) - turned, np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            turned = sum(self.matrix[:, axis] * at for axis, at in enumerate(self.middle))
+            return np.asarray(np.asarray(self.centre) - turned, np.float64)
 
     @cached_property
     def spline(self) -> Spline | None:
@@ -141,11 +142,13 @@ class Deformation(BaseModel):
         """
         reach = [0, *(np.abs([shift[1:] for shift in self.shifts]).max(axis=0) if self.shifts else (0, 0))]
         corners = np.array(list(itertools.product(*((a - r, b - 1 + r) for (a, b), r in zip(box, reach, strict=True)))))
-        places = corners @ self.matrix.T + self.offset
-        low, high = places.min(axis=0), places.max(axis=0)
-        if self.spline is not None:
-            below, above = self.spline.bounds(corners, self.matrix)
-            low, high = low + below, high + above
+        # Infinitely far is farther than anything, and is refused by who reads.
+        with np.errstate(over="ignore", invalid="ignore"):
+            places = corners @ self.matrix.T + self.offset
+            low, high = places.min(axis=0), places.max(axis=0)
+            if self.spline is not None:
+                below, above = self.spline.bounds(corners, self.matrix)
+                low, high = low + below, high + above
         low = np.clip(np.nan_to_num(low, nan=-_FAR), -_FAR, _FAR)
         high = np.clip(np.nan_to_num(high, nan=_FAR), -_FAR, _FAR)
         slack = _SLACK + _RELATIVE_SLACK * (high - low)
