@@ -1,6 +1,6 @@
 """Resampling a volume through a deformation: one interpolation, of the box that is asked for and no more.
 
-`Deformation` says where the voxels come from; the loop is in `resample_kernel`, compiled when it is first called (a few
+`Deformation` says where the voxels come from; the loop is in `resample_kernel`, compiled when it is first called (ten
 seconds, kept on disk for later processes). A box has the bytes of the same part of the whole, on any number of threads.
 """
 

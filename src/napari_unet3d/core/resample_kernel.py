@@ -188,6 +188,20 @@ def _place(room: Any, row: int, axis: int, t: Any) -> Any:
 
 
 @njit(**_INLINE)
+def _places(room: Any, row: int, t: Any) -> Any:
+    return _place(room, row, 0, t), _place(room, row, 1, t), _place(room, row, 2, t)
+
+
+@njit(**_INLINE)
+def _beyond(z: Any, y: Any, x: Any, depth: int, height: int, width: int) -> Any:
+    """Return which voxels lie outside of a box of a shape that begins at 0."""
+    zero = np.int32(0)
+    beyond_z = (z < zero) | (z >= np.int32(depth))
+    beyond_y = (y < zero) | (y >= np.int32(height))
+    return beyond_z | beyond_y | (x < zero) | (x >= np.int32(width))
+
+
+@njit(**_INLINE)
 def _inside(index: Any, size: int, mode: int) -> Any:
     """Return the voxels of the volume that stand for voxels which may lie beyond it."""
     if mode == REFLECT:
@@ -237,7 +251,7 @@ def resample_linear(
     (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
     (z_box, _), (y_box, y_last), _ = where_from.box
     n_channels, depth, height, width = shape
-    row_y, row_z, row_c, zero, one = nx, ny * nx, nz * ny * nx, np.int32(0), np.float32(1)
+    row_y, row_z, row_c, one = nx, ny * nx, nz * ny * nx, np.float32(1)
     planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))
     room = np.empty(16 * _BLOCK_Z * _BLOCK_Y, np.float32), np.empty(4 * _BLOCK_Z * _BLOCK_Y, np.int32)
     tail = np.empty(LANES, np.float32)
@@ -256,12 +270,8 @@ def resample_linear(
                             continue
                         for y in range(y_block, y_end):
                             row = (z - z_block) * (y_end - y_block) + y - y_block
-                            iz, fz = _place(room, row, 0, t)
-                            iy, fy = _place(room, row, 1, t)
-                            ix, fx = _place(room, row, 2, t)
-                            left_z = (iz < zero) | (iz > np.int32(bz - 2))
-                            left_y = (iy < zero) | (iy > np.int32(by - 2))
-                            outside = left_z | left_y | (ix < zero) | (ix > np.int32(bx - 2))
+                            (iz, fz), (iy, fy), (ix, fx) = _places(room, row, t)
+                            outside = _beyond(iz, iy, ix, bz - 1, by - 1, bx - 1)
                             has_left = any_of(outside)
                             if has_left:
                                 iz, fz, out_z = _continue(iz, fz, bz, mode)
@@ -303,7 +313,7 @@ def resample_nearest(
     (nz, ny, nx), (oz, oy, ox), (bz, by, bx) = window.shape, window.origin, window.bounds
     (z_box, _), (y_box, y_last), _ = where_from.box
     n_channels, depth, height, width = shape
-    row_c, zero, one, half = nz * ny * nx, np.int32(0), np.int32(1), np.float32(0.5)
+    row_c, one, half = nz * ny * nx, np.int32(1), np.float32(0.5)
     planes = np.empty((_BLOCK_Z, where_from.nodes.shape[1], where_from.nodes.shape[2]))
     room = np.empty(16 * _BLOCK_Z * _BLOCK_Y, np.float32), np.empty(4 * _BLOCK_Z * _BLOCK_Y, np.int32)
     offsets = np.empty(LANES, np.int32)
@@ -322,22 +332,15 @@ def resample_nearest(
                             continue
                         for y in range(y_block, y_end):
                             row = (z - z_block) * (y_end - y_block) + y - y_block
-                            iz, fz = _place(room, row, 0, t)
-                            iy, fy = _place(room, row, 1, t)
-                            ix, fx = _place(room, row, 2, t)
+                            (iz, fz), (iy, fy), (ix, fx) = _places(room, row, t)
                             iz = where(fz >= half, iz + one, iz)
                             iy = where(fy >= half, iy + one, iy)
                             ix = where(fx >= half, ix + one, ix)
-                            left_z = (iz < zero) | (iz > np.int32(bz - 1))
-                            left_y = (iy < zero) | (iy > np.int32(by - 1))
-                            outside = left_z | left_y | (ix < zero) | (ix > np.int32(bx - 1))
-                            if mode != CONSTANT and any_of(outside):
+                            if mode != CONSTANT and any_of(_beyond(iz, iy, ix, bz, by, bx)):
                                 iz, iy, ix = _inside(iz, bz, mode), _inside(iy, by, mode), _inside(ix, bx, mode)
                             jz, jy, jx = iz - np.int32(oz), iy - np.int32(oy), ix - np.int32(ox)
                             # In the mode CONSTANT what is outside of the volume is outside of the window too.
-                            absent_z = (jz < zero) | (jz > np.int32(nz - 1))
-                            absent_y = (jy < zero) | (jy > np.int32(ny - 1))
-                            absent = absent_z | absent_y | (jx < zero) | (jx > np.int32(nx - 1))
+                            absent = _beyond(jz, jy, jx, nz, ny, nx)
                             store(offsets, 0, where(absent, -one, (jz * np.int32(ny) + jy) * np.int32(nx) + jx))
                             for channel in range(n_channels):
                                 start = ((channel * depth + z - z_box) * height + y - y_box) * width + at
