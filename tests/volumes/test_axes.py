@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.axes import name_axes
+from napari_unet3d.volumes.axes import Pick, name_axes
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from napari_unet3d.volumes.axes import name_axes
     ],
 )
 def test_the_axes_of_a_volume_are_named(shape, found, wanted, named):
-    assert name_axes("a.tif", shape, found, wanted) == named
+    assert name_axes("a.tif", shape, found, Pick(wanted)) == named
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,10 @@ def test_the_axes_of_a_volume_are_named(shape, found, wanted, named):
         ((4, 6, 7), "tyx", None, "time = 4.*--axes zyx"),
         ((3, 6, 7), "cyx", None, "channel = 3.*--axes zyx"),
         ((4, 5, 6, 7), "?zyx", None, "unnamed = 4.*--axes czyx"),
-        ((4, 5, 6, 7), "????", None, "unnamed = 4.*--axes zyxc"),
+        ((4, 5, 6, 7), "????", None, "unnamed = 4.*--axes czyx"),
+        ((5, 6, 7, 2), "????", None, "unnamed = 5.*--axes zyxc"),
+        ((2, 3, 5, 6, 7), "?????", None, "--axes tczyx"),
+        ((64, 80, 3), "yxs", None, "2D colour image.*--axes zyx"),
         ((4, 5, 6, 7), "zyxc", "zyx", "names 3 axes, but a.tif has 4"),
         ((4, 5, 6), "zyx", "zzy", "needs z, y and x once each"),
         ((4, 5, 6), "zyx", "abc", "needs z, y and x once each"),
@@ -47,4 +50,4 @@ def test_the_axes_of_a_volume_are_named(shape, found, wanted, named):
 )
 def test_what_is_no_volume_is_refused_with_its_axes_and_what_to_pass(shape, found, wanted, words):
     with pytest.raises(VolumeError, match=words):
-        name_axes("a.tif", shape, found, wanted)
+        name_axes("a.tif", shape, found, Pick(wanted))

@@ -189,7 +189,7 @@ def test_a_plain_tiff_gives_y_and_x_and_says_that_z_is_unknown(tmp_path):
     volume = read_volume(tmp_path / "a.tif")
     assert volume.voxel_size == (1.0, 1.0, 0.5)
     assert volume.unit == "um"
-    assert volume.notes == ("The file does not say the voxel size along z; 1 um is used.",)
+    assert volume.notes == ("The file gives no voxel size along z that this program reads; 1 um is used.",)
 
 
 def test_only_the_first_image_of_a_file_is_read_and_that_is_noted(tmp_path):
@@ -197,7 +197,9 @@ def test_only_the_first_image_of_a_file_is_read_and_that_is_noted(tmp_path):
         for values in (VALUES, VALUES[:3]):
             writer.write(values, metadata={"axes": "ZYX"})
     volume = read_volume(tmp_path / "a.ome.tif")
-    assert "The file holds 2 images; the first is read." in volume.notes
+    (note,) = (note for note in volume.notes if "2 images; the first is read" in note)
+    assert "Left out: Image1 3 x 40 x 33" in note
+    assert np.array_equal(read_volume(note.rpartition("such as ")[2]).data[...], VALUES[:3])
     assert np.array_equal(volume.data[...], VALUES)
 
 

@@ -139,7 +139,7 @@ def test_a_folder_of_slices_opens_as_one_image(viewer, tmp_path, suffix, notices
     if suffix == ".tif":
         assert_in_physical_space(layer)
     else:
-        assert any("does not say the voxel size" in notice for notice in notices())
+        assert any("no voxel size" in notice for notice in notices())
 
 
 def test_an_image_that_is_alone_in_its_file_opens_without_a_question(viewer, tmp_path):

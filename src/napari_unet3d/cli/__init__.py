@@ -277,12 +277,12 @@ def augment(
     from napari_unet3d.cli.choices import augment_request
     from napari_unet3d.tasks.augment_files import augment_files
     from napari_unet3d.volumes import read_volume
-    from napari_unet3d.volumes.volume import agreed
+    from napari_unet3d.volumes.places import in_one_place
 
     volume = read_volume(image, axes=axes)
     mask = None if labels is None else read_volume(labels)
     if mask is not None:
-        volume, mask = agreed(volume, mask)
+        volume, mask = in_one_place(volume, mask)
         say_notes(mask.notes)
     request = augment_request(
         volume,

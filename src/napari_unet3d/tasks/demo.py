@@ -96,7 +96,7 @@ def run_demo(folder: Path, *, on_event: Callable[[Event], None] | None = None) -
         raise OutputError(f"{folder} cannot be made: {error.strerror}.") from error
     sample = synthetic_neurons(seed=SEED)
     model = load_demo_model()
-    image = Volume(sample.image, sample.voxel_size, sample.unit, name="neurons")
+    image = Volume.from_array(sample.image, sample.voxel_size, sample.unit, name="neurons")
     calibration: dict[str, Any] = {"voxel_size": image.voxel_size, "unit": image.unit, "overwrite": True}
     with create_output(folder / "image.tif", image.shape, image.dtype, kind="image", **calibration) as output:
         output[:, :, :] = sample.image

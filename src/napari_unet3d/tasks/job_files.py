@@ -23,6 +23,7 @@ from napari_unet3d.tasks.jobs import AugmentJob, OnDisk, SegmentJob, TrainJob, c
 from napari_unet3d.tasks.specs import FOLDER, PathOnDisk, Spec
 from napari_unet3d.tasks.train_files import train_files
 from napari_unet3d.volumes import Volume, read_volume
+from napari_unet3d.volumes.calibration import calibrate
 
 FORMAT = "napari-unet3d job"
 _SUFFIX = ".ome.tif"
@@ -154,4 +155,7 @@ def run_job(
 
 def _volume(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
     volume = read_volume(**place.model_dump())
-    return volume if calibration is None else replace(volume, **calibration.model_dump())
+    if calibration is None:
+        return volume
+    named = [dict(zip("zyx", numbers, strict=True)) for numbers in (calibration.voxel_size, calibration.translate)]
+    return replace(volume, calibration=calibrate(named[0], calibration.unit, named[1]))

@@ -10,19 +10,16 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings, add_counts, count_values
 from napari_unet3d.core.geometry import Shape
-from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.run_folder import RunFolder
 from napari_unet3d.tasks.train import TrainResult, train
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.tasks.training_data import TrainingPair
-from napari_unet3d.volumes.volume import times
+from napari_unet3d.volumes.places import overlay_of
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
     from napari_unet3d.volumes import Volume
-
-_SAME = 1e-3
 
 
 def train_files(
@@ -39,7 +36,7 @@ def train_files(
         return (yield from train(spec, pairs, folder, start=start, resume=resume, force=force))
 
 
-def training_pair(image: Volume, labels: Volume, meanings: Meanings) -> TrainingPair:
+def training_pair(image: Volume, labels: Volume, meanings: Meanings, *, same_place: bool = False) -> TrainingPair:
     """Return an image with its annotation, after their places in space were compared.
 
     Raises
@@ -47,38 +44,27 @@ def training_pair(image: Volume, labels: Volume, meanings: Meanings) -> Training
     SpecError
         If their voxels differ in size, or the labels do not lie in the image, on its voxels; with both.
     """
+    found = overlay_of(image, labels, same_place=same_place)
     return TrainingPair(
         image=image.data,
         labels=labels.data,
         meanings=meanings,
-        origin=origin_of(labels, image),
+        origin=found.origin,
         voxel_size=image.voxel_size,
         unit=image.unit,
+        notes=found.notes,
     )
 
 
 def origin_of(labels: Volume, image: Volume) -> Shape:
     """Return where the labels' first voxel lies in the image; both may be smaller or larger than the other.
 
-    Labels of another shape at the very place of the image are taken for a mistake, unless they say where they lie.
+    Raises
+    ------
+    SpecError
+        As `overlay_of`.
     """
-    both = (
-        f"The image has {times(image.shape)} voxels of {times(image.voxel_size)} {image.unit} at "
-        f"{times(image.translate)}, the labels {times(labels.shape)} of {times(labels.voxel_size)} {labels.unit} at "
-        f"{times(labels.translate)} (z, y, x)"
-    )
-    if labels.shape == image.shape and (labels.voxel_size, labels.translate) == ((1.0,) * 3, (0.0,) * 3):
-        # A file that does not know its place, and covers the image.
-        return 0, 0, 0
-    if not np.allclose(labels.voxel_size, image.voxel_size, rtol=_SAME):
-        raise SpecError(f"{both}; their voxels must be of one size.")
-    offset = np.subtract(labels.translate, image.translate) / image.voxel_size
-    if (np.abs(offset - offset.round()) > 10 * _SAME).any():
-        raise SpecError(f"{both}; voxels of the labels must lie on voxels of the image.")
-    if labels.shape != image.shape and not offset.round().any():
-        raise SpecError(f"{both}; labels of a part of the image must say where they lie.")
-    z, y, x = (int(n) for n in offset.round())
-    return z, y, x
+    return overlay_of(image, labels).origin
 
 
 def values_of(labels: Volume) -> dict[int, int]:

@@ -38,6 +38,8 @@ class TrainingPair:
         Where the labels' first voxel lies in the image.
     voxel_size, unit
         Of the image.
+    notes
+        What had to be assumed about the place of the labels, a sentence each.
     """
 
     image: Readable
@@ -46,6 +48,7 @@ class TrainingPair:
     origin: Shape = (0, 0, 0)
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     unit: str = "um"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +102,8 @@ def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> Traini
     targets = [volume.targets for volume in volumes]
     images = [_image_fingerprint(volume) for volume in volumes]
     split = _split(spec, targets, images)
-    notes = [note for volume in volumes for note in volume.scaling.notes]
+    notes = [note for pair in pairs for note in pair.notes]
+    notes += [note for volume in volumes for note in volume.scaling.notes]
     boxes = []
     for number, box in split.boxes:
         same = [held for held, image in zip(split.held_out, images, strict=True) if image == images[number]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -130,7 +130,9 @@ class Arranged(LazyArray):
     source
         The array as it lies in the file.
     axes
-        A letter for each axis of `source`: "z", "y", "x", "c"; any other letter marks an axis of length 1.
+        A letter for each axis of `source`: "z", "y", "x", "c"; of an axis with any other letter one position is taken.
+    positions
+        Which position that is, by the number of the axis; 0 where it is not said. An axis named here is left out.
     convert
         From the file's numbers to `dtype`; None keeps them.
     dtype
@@ -143,9 +145,11 @@ class Arranged(LazyArray):
         axes: str,
         dtype: npt.DTypeLike,
         convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
+        positions: Mapping[int, int] | None = None,
     ) -> None:
+        self._positions = dict(positions or {})
         wanted = [letter for letter in "zyxc" if letter in axes]
-        self._order = [axes.index(letter) for letter in wanted]
+        self._order = [axes.index(letter) for letter in wanted if axes.index(letter) not in self._positions]
         dropped = [at for at in range(len(axes)) if at not in self._order]
         self._permutation = [*self._order, *dropped]
         self._source = source
@@ -154,7 +158,8 @@ class Arranged(LazyArray):
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return the numbers inside a box given as (z, y, x[, c])."""
-        wanted = [slice(0, 1)] * len(self._permutation)
+        fixed = (self._positions.get(axis, 0) for axis in range(len(self._permutation)))
+        wanted = [slice(position, position + 1) for position in fixed]
         for at, part in zip(self._order, box, strict=True):
             wanted[at] = part
         values = np.asarray(self._source[tuple(wanted)])
@@ -162,8 +167,10 @@ class Arranged(LazyArray):
         return values if self._convert is None else self._convert(values)
 
 
-def arrange(source: VolumeData, axes: str, where: str) -> tuple[Arranged, list[str]]:
-    """Return the volume behind `source` and a note for each conversion.
+def arrange(
+    source: VolumeData, axes: str, where: str, positions: Mapping[int, int] | None = None
+) -> tuple[Arranged, list[str]]:
+    """Return the volume behind `source` and a note for each conversion; see `Arranged`.
 
     Raises
     ------
@@ -172,7 +179,7 @@ def arrange(source: VolumeData, axes: str, where: str) -> tuple[Arranged, list[s
     """
     found = np.dtype(source.dtype)
     dtype, sentence, convert = _conversion(found, where)
-    return Arranged(source, axes, dtype, convert), [sentence] if sentence else []
+    return Arranged(source, axes, dtype, convert, positions), [sentence] if sentence else []
 
 
 def _conversion(

@@ -1,6 +1,6 @@
-"""Which axis of a file is which.
+"""Which axis of a file is which, and which channel and point in time are wanted.
 
-A file's axes are given as letters, one an axis: "z", "y", "x", "c" (channel), "t" (time), "s" (the samples
+A file's axes are given as letters, one per axis: "z", "y", "x", "c" (channel), "t" (time), "s" (the samples
 of a colour) and "?" (the file does not say). A volume has z, y and x, and c where there are several channels.
 Here is decided whether the letters suffice; where they do not, the error says what to pass.
 """
@@ -8,15 +8,62 @@ Here is decided whether the letters suffice; where they do not, the error says w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
 
 _NAMES = {"c": "channel", "t": "time", "s": "colour samples", "?": "unnamed"}
 _ADVICE = "name them as they lie in the file with axes={0!r} (on the command line: --axes {0})"
+_COLOURS = (3, 4)
 
 
-def name_axes(where: str, shape: Sequence[int], found: str, wanted: str | None = None) -> str:
-    """Return a letter for each axis: "z", "y", "x", "c", or "1" for an axis of length 1 that is dropped.
+@dataclass(frozen=True)
+class Pick:
+    """What of a file is wanted.
+
+    Parameters
+    ----------
+    axes
+        A letter for each axis as it lies in the file; None believes the file.
+    channel, timepoint
+        Which channel and which point in time, counted from 0; None takes all channels, and the only point in time.
+    """
+
+    axes: str | None = None
+    channel: int | None = None
+    timepoint: int | None = None
+
+    def positions(self, letters: str) -> dict[int, int]:
+        """Return the position along each axis, by its number, of which only one position is wanted."""
+        wanted = {"c": self.channel, "t": self.timepoint}
+        return {
+            axis: position
+            for axis, letter in enumerate(letters)
+            if letter in wanted and (position := wanted[letter]) is not None
+        }
+
+
+EVERYTHING = Pick()
+
+
+def unnamed_axes(shape: Sequence[int], dtype: npt.DTypeLike) -> str:
+    """Return the letters of an array that does not name its axes; three are (z, y, x), unless they look like a photo.
+
+    Examples
+    --------
+    >>> unnamed_axes((5, 64, 64), "uint16"), unnamed_axes((64, 64, 3), "uint8"), unnamed_axes((2, 5, 64, 64), "uint8")
+    ('zyx', 'yxs', '????')
+    """
+    if len(shape) == 3 and shape[-1] in _COLOURS and np.dtype(dtype) == np.uint8 and min(shape[:2]) > shape[-1]:
+        return "yxs"
+    return {2: "yx", 3: "zyx"}.get(len(shape), "?" * len(shape))
+
+
+def name_axes(where: str, shape: Sequence[int], found: str, pick: Pick = EVERYTHING) -> str:
+    """Return a letter for each axis: "z", "y", "x", "c", "t", or "1" for an axis of length 1 that is dropped.
 
     Parameters
     ----------
@@ -25,26 +72,38 @@ def name_axes(where: str, shape: Sequence[int], found: str, wanted: str | None =
     shape
         The size of each axis in the file.
     found
-        The letters that the file gives, one an axis.
-    wanted
-        The user's own letters for all axes, or for all that are longer than 1; None believes the file.
+        The letters that the file gives, one per axis.
+    pick
+        What is wanted. Its axes may leave out those of length 1.
 
     Raises
     ------
     VolumeError
-        If this is not one volume: 2D, colour, several points in time, or an axis of unknown meaning.
+        If this is not one volume: 2D, colour, several points in time, or an axis of unknown meaning; or if there is
+        no such channel or point in time.
     """
-    letters = found if wanted is None else _named(where, shape, found, wanted)
+    letters = found if pick.axes is None else _named(where, shape, found, pick.axes)
     result = "".join(
         letter if letter in "zyx" or size != 1 else "1" for letter, size in zip(letters, shape, strict=True)
     )
-    if wanted is None and "z" not in result and result.count("?") == 1:
+    if pick.axes is None and "z" not in result and result.count("?") == 1:
         result = result.replace("?", "z")
     for letter, size in zip(result, shape, strict=True):
         if size == 0:
             raise VolumeError(f"{where} holds no voxels: empty axis {letter} ({describe(shape, found)}).")
-    _refuse_what_is_no_volume(where, shape, found, result)
+    for letter, position in (("c", pick.channel), ("t", pick.timepoint)):
+        _check_position(where, letter, position, shape[result.index(letter)] if letter in result else 1)
+    left = "".join("1" if axis in pick.positions(result) else letter for axis, letter in enumerate(result))
+    _refuse_what_is_no_volume(where, shape, found, left)
     return result
+
+
+def _check_position(where: str, letter: str, position: int | None, size: int) -> None:
+    if position is None or 0 <= position < size:
+        return
+    what, option = ("channel", "channel") if letter == "c" else ("point in time", "timepoint")
+    there = f"has one {what}" if size == 1 else f"has {size} {'channels' if letter == 'c' else 'points in time'}"
+    raise VolumeError(f"{where} {there}, counted from 0; {option} {position} is not there.")
 
 
 def describe(shape: Sequence[int], letters: str) -> str:
@@ -88,35 +147,48 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
     if "t" in letters and "z" in letters:
         raise VolumeError(
             f"{where} holds several points in time ({axes}); a volume is one of them. "
-            "Save the one you want as a file of its own."
+            f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0)."
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
-        raise VolumeError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(letters))}.")
+        raise VolumeError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(shape, letters))}.")
     if "z" not in letters and not set(letters) & set("ct?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
         raise VolumeError(
             f"{where} is {kind} ({axes}); a volume needs the axis z as well. "
-            "Pass a stack, or the folder that holds all its slices."
+            f"Pass a stack, or the folder that holds all its slices.{_doubt(letters)}"
         )
     if set(letters) & set("ts?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
         raise VolumeError(
             f"{where} is {what}: its axes are {axes}. If that is how it should be read, "
-            f"{_ADVICE.format(_guess(letters))}."
+            f"{_ADVICE.format(_guess(shape, letters))}."
         )
 
 
-def _guess(letters: str) -> str:
+def _doubt(letters: str) -> str:
+    """Return what to pass if three axes that look like a photo are a volume all the same."""
+    return f" If it is a volume all the same, {_ADVICE.format('zyx')}." if letters == "yxs" else ""
+
+
+def _guess(shape: Sequence[int], letters: str) -> str:
     """Return the axes string that most likely resolves what the file leaves open."""
-    free = [letter for letter in "zyxc" if letter not in letters]
-    guess = ""
-    for letter in letters:
-        if letter == "1":
-            continue
-        if letter in "zyxc" and letter not in guess and not (letter == "c" and "z" in free):
-            guess += letter
-        elif letter == "s" and "c" in free:
-            guess += free.pop(free.index("c"))
-        elif free:
-            guess += free.pop(0)
-    return guess
+    long_axes = [axis for axis, letter in enumerate(letters) if letter != "1"]
+    guess = {axis: letters[axis] for axis in long_axes if letters[axis] in "zyxct"}
+    if "t" in guess.values() and "z" not in guess.values() and len(long_axes) < 4:
+        guess = {axis: letter for axis, letter in guess.items() if letter != "t"}
+    if "c" in guess.values() and "z" not in guess.values() and len(long_axes) < 4:
+        guess = {axis: letter for axis, letter in guess.items() if letter != "c"}
+    open_axes = [axis for axis in long_axes if axis not in guess]
+    free = [letter for letter in "zyx" if letter not in guess.values()]
+    if len(open_axes) > len(free) + 1 and "t" not in guess.values():
+        # Where time is an axis, it comes first.
+        guess[open_axes.pop(0)] = "t"
+    if len(open_axes) > len(free) and "c" not in guess.values():
+        # Channels come first or last, and are few; colours are channels.
+        ends = (open_axes[-1], open_axes[0])
+        colours = [axis for axis in open_axes if letters[axis] == "s"]
+        channel = colours[0] if colours else min(ends, key=lambda axis: shape[axis])
+        open_axes.remove(channel)
+        guess[channel] = "c"
+    guess |= dict(zip(open_axes, free, strict=False))
+    return "".join(guess[axis] for axis in long_axes if axis in guess)

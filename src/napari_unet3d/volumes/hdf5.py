@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, LazyArray, arrange
-from napari_unet3d.volumes.axes import name_axes
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate
+from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
+from napari_unet3d.volumes.calibration import calibrate
+from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _MOST_SOFT_LINKS = 16
@@ -29,7 +30,7 @@ _MOST_SOFT_LINKS = 16
 _LOCKED = ("unable to lock file", "already open for write", "already open for read", "file is already open")
 
 
-def read_hdf5(path: Path, dataset: str | None = None, axes: str | None = None) -> Volume:
+def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -> Volume:
     """Return the volume in an array of an HDF5 file.
 
     Parameters
@@ -38,8 +39,8 @@ def read_hdf5(path: Path, dataset: str | None = None, axes: str | None = None) -
         The file.
     dataset
         The path of the array inside the file; None if it holds one 3D array.
-    axes
-        A letter for each axis in the file; None takes (z, y, x), or the axis tags that ilastik writes.
+    pick
+        Which axes, channel and point in time are wanted; without axes (z, y, x), or the axis tags that ilastik writes.
 
     Raises
     ------
@@ -49,24 +50,25 @@ def read_hdf5(path: Path, dataset: str | None = None, axes: str | None = None) -
     with _explained(path):
         file = h5py.File(path, "r")
         try:
-            return _read_open(file, path, dataset, axes)
+            return _read_open(file, path, dataset, pick)
         except BaseException:
             # The traceback would keep the file open, and with that locked for others.
             file.close()
             raise
 
 
-def _read_open(file: Any, path: Path, dataset: str | None, axes: str | None) -> Volume:
+def _read_open(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:
     """Return the volume in an open file, which its array keeps open."""
     where = shown(path)
-    name = dataset or _only_array(file, where, 3 if axes is None else len(axes))
+    name = dataset or _only_array(file, where, 3 if pick.axes is None else len(pick.axes))
     array = _resolve(file, name, where)
     label = f"{where}:{array.name}"
-    found = _tagged_axes(array) or ("zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim)
+    found = _tagged_axes(array) or unnamed_axes(array.shape, array.dtype)
     shape = tuple(int(size) for size in array.shape)
-    data, notes = arrange(_Hdf5Array(array, path), name_axes(label, shape, found, axes), label)
+    named = name_axes(label, shape, found, pick)
+    data, notes = arrange(_Hdf5Array(array, path), named, label, pick.positions(named))
     calibration = calibrate(*_element_size(array))
-    return Volume(data, calibration.voxel_size, calibration.unit, notes=(*calibration.notes, *notes))
+    return Volume(data, calibration, notes=(*calibration.notes, *notes))
 
 
 def list_hdf5(path: Path) -> list[ArrayInfo]:

@@ -24,9 +24,10 @@ from zarr.storage import LocalStore
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, LazyArray, arrange
-from napari_unet3d.volumes.axes import name_axes
+from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
+from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_metadata import Level, find_level, level_of, multiscales
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, calibrate
+from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
 _MOST_COUNTED = 50_000
@@ -43,7 +44,7 @@ _DECODE_ERRORS = (
 )
 
 
-def read_zarr(path: Path, dataset: str | None = None, axes: str | None = None) -> Volume:
+def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -> Volume:
     """Return the volume in a Zarr array, an OME-Zarr image (its first level), or a level of one.
 
     Parameters
@@ -52,8 +53,8 @@ def read_zarr(path: Path, dataset: str | None = None, axes: str | None = None) -
         The folder of the array or group.
     dataset
         The path of an array or image inside a group.
-    axes
-        A letter for each axis of the array; None believes the metadata.
+    pick
+        Which axes, channel and point in time are wanted; without axes the metadata are believed.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def read_zarr(path: Path, dataset: str | None = None, axes: str | None = None) -
         path = place
     node = _open(path)
     if isinstance(node, zarr.Array):
-        return _volume(path, node, find_level(path), axes)
+        return _volume(path, node, find_level(path), pick)
     scales = multiscales(node.attrs.asdict())
     if not scales:
         raise VolumeError(f"{shown(path)} is a Zarr group, not an array or an image; {_listed(path)}.")
@@ -78,7 +79,7 @@ def read_zarr(path: Path, dataset: str | None = None, axes: str | None = None) -
     array = _open(array_path)
     if not isinstance(array, zarr.Array):
         raise VolumeError(f"{shown(path)}: {level.path!r} is a group where an array is needed; {_listed(path)}.")
-    return _volume(array_path, array, level, axes)
+    return _volume(array_path, array, level, pick)
 
 
 def list_zarr(path: Path) -> list[ArrayInfo]:
@@ -144,15 +145,15 @@ def _listed(path: Path) -> str:
     return f"its arrays are: {listed}. Pass one of them, such as {shown(path)}{arrays[0].name}"
 
 
-def _volume(path: Path, array: Any, level: Level | None, axes: str | None) -> Volume:
+def _volume(path: Path, array: Any, level: Level | None, pick: Pick) -> Volume:
     where = shown(path)
     chunk_bytes = math.prod(array.shards or array.chunks) * np.dtype(array.dtype).itemsize
     if chunk_bytes > _LARGEST_CHUNK:
         raise VolumeError(f"{where} declares chunks of {chunk_bytes:,} bytes each, which is not plausible.")
     found = level.axes if level is not None and len(level.axes) == array.ndim else _array_axes(array)
-    named = name_axes(where, array.shape, found, axes)
+    named = name_axes(where, array.shape, found, pick)
     source = ZarrArray(array, path)
-    data, notes = arrange(source, named, where)
+    data, notes = arrange(source, named, where, pick.positions(named))
     if level is None:
         calibration = calibrate({}, None)
     else:
@@ -160,9 +161,7 @@ def _volume(path: Path, array: Any, level: Level | None, axes: str | None) -> Vo
         notes = [*level.notes, *notes]
     return Volume(
         data,
-        calibration.voxel_size,
-        calibration.unit,
-        calibration.translate,
+        calibration,
         notes=(*calibration.notes, *notes, *source.check_chunks()),
     )
 
@@ -172,7 +171,7 @@ def _array_axes(array: Any) -> str:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
     if names and len(names) == array.ndim and {"y", "x"} <= {str(name).lower() for name in names}:
         return "".join(str(name).lower() if str(name).lower() in ("z", "y", "x", "c", "t") else "?" for name in names)
-    return "zyx" if array.ndim == 3 else "yx" if array.ndim == 2 else "?" * array.ndim
+    return unnamed_axes(array.shape, array.dtype)
 
 
 class ZarrArray(LazyArray):

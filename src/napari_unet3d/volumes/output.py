@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
-from napari_unet3d.volumes.volume import normalize_unit
+from napari_unet3d.volumes.calibration import normalize_unit
 
 Kind = Literal["labels", "image"]
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -31,7 +32,14 @@ _OTHERS = (
 _SNIFFED_BYTES = 512
 
 
-def read_volume(path: str | os.PathLike[str], *, axes: str | None = None, dataset: str | None = None) -> Volume:
+def read_volume(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    dataset: str | None = None,
+    channel: int | None = None,
+    timepoint: int | None = None,
+) -> Volume:
     """Return the volume at a path; its voxels are read when they are asked for, where the file allows it.
 
     Parameters
@@ -40,9 +48,12 @@ def read_volume(path: str | os.PathLike[str], *, axes: str | None = None, datase
         A TIFF, a folder of TIFF or PNG slices, a sample folder (its image is read), `file.h5` or
         `file.h5:/dataset`, a Zarr array, or an OME-Zarr image or one of its levels.
     axes
-        A letter for each axis as it lies in the file: z, y, x and c for channels; None believes the file.
+        A letter for each axis as it lies in the file: z, y, x, c for channels and t for time; None believes the file.
     dataset
-        The array inside an HDF5 file or a Zarr group.
+        The array inside an HDF5 file or a Zarr group, the image in a TIFF by its number counted from 0, or the names
+        of the slices that are meant, such as ``DAPI_*.tif``. It may stand behind a colon in the path as well.
+    channel, timepoint
+        Which channel and which point in time, counted from 0; None takes all channels, and the only point in time.
 
     Raises
     ------
@@ -54,7 +65,7 @@ def read_volume(path: str | os.PathLike[str], *, axes: str | None = None, datase
         raise VolumeError(f"{shown(path)} names the array {inside!r} and dataset={dataset!r} another; name one.")
     dataset = inside if inside is not None else dataset
     with _explained(place):
-        volume = _read(place, axes, dataset)
+        volume = _read(place, dataset, Pick(axes, channel, timepoint))
     stem = (
         place.name.split(".")[0] if place.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.zarr")) else place.stem
     )
@@ -103,10 +114,10 @@ def list_arrays(path: str | os.PathLike[str]) -> list[ArrayInfo]:
         return list_hdf5(place)
 
 
-def _read(place: Path, axes: str | None, dataset: str | None) -> Volume:
+def _read(place: Path, dataset: str | None, pick: Pick) -> Volume:
     os.stat(place)
     if place.is_dir():
-        return _read_folder(place, axes, dataset)
+        return _read_folder(place, dataset, pick)
     with open(place, "rb") as file:
         start = file.read(_SNIFFED_BYTES)
     if not start:
@@ -114,26 +125,22 @@ def _read(place: Path, axes: str | None, dataset: str | None) -> Volume:
     if _is_hdf5(place):
         from napari_unet3d.volumes.hdf5 import read_hdf5
 
-        return read_hdf5(place, dataset, axes)
-    if dataset is not None:
-        raise VolumeError(f"{shown(place)} is no HDF5 file and no Zarr, so it has no array {dataset!r}.")
+        return read_hdf5(place, dataset, pick)
     if start.startswith(_TIFF):
         from napari_unet3d.volumes.tiff import read_tiff
 
-        return read_tiff(place, axes)
+        return read_tiff(place, dataset, pick)
     raise VolumeError(_what_it_is(place, start))
 
 
-def _read_folder(place: Path, axes: str | None, dataset: str | None) -> Volume:
+def _read_folder(place: Path, dataset: str | None, pick: Pick) -> Volume:
     if _is_zarr(place):
         from napari_unet3d.volumes.ome_zarr import read_zarr
 
-        return read_zarr(place, dataset, axes)
-    if dataset is not None:
-        raise VolumeError(f"{shown(place)} is no HDF5 file and no Zarr, so it has no array {dataset!r}.")
+        return read_zarr(place, dataset, pick)
     from napari_unet3d.volumes.slices import read_slices
 
-    return read_slices(place / "image" if is_sample(place) else place, axes)
+    return read_slices(place / "image" if is_sample(place) else place, dataset, pick)
 
 
 def _what_it_is(place: Path, start: bytes) -> str:
@@ -156,7 +163,7 @@ def _split(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     at = text.rfind(":")
     while at > 0 and not os.path.lexists(text):
         left = Path(text[:at])
-        if left.is_file() or (left.is_dir() and _is_zarr(left)) or left.suffix.lower() in (".h5", ".hdf5", ".hdf"):
+        if left.exists() or left.suffix.lower() in (".h5", ".hdf5", ".hdf"):
             return left, text[at + 1 :].lstrip(":") or None
         at = text.rfind(":", 0, at)
     return Path(text), None

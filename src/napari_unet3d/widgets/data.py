@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
-from napari_unet3d.volumes.volume import agreed
+from napari_unet3d.volumes.places import in_one_place
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.label_meanings import LabelMeanings
@@ -264,7 +264,7 @@ def _read(path: str) -> tuple[list[tuple[LayerData, tuple[str, ...]]], Unet3dErr
     """Return layers and notes, or why a path cannot be read: an error that a thread raises is shown with its trace."""
     try:
         if is_sample(path):
-            image, mask = agreed(*read_sample(path))
+            image, mask = in_one_place(*read_sample(path))
             volumes = [(image, "image"), (mask, "labels")]
         else:
             volumes = [(read_volume(path), "image")]

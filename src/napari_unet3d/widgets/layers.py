@@ -19,7 +19,8 @@ import numpy.typing as npt
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.tasks.jobs import OnDisk
 from napari_unet3d.volumes.arrays import arrange
-from napari_unet3d.volumes.volume import UNKNOWN_UNIT, Volume, normalize_unit
+from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, Calibration, normalize_unit
+from napari_unet3d.volumes.volume import Volume
 from napari_unet3d.widgets.space import AXES, Space, space_of
 
 if TYPE_CHECKING:
@@ -170,8 +171,7 @@ def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, po
     size = tuple(float(abs(n)) for n in space.scale)
     volume = Volume(
         data=voxels,
-        voxel_size=(size[0], size[1], size[2]),
-        unit=unit,
+        calibration=Calibration((size[0], size[1], size[2]), unit),
         name=str(layer.name),
         notes=(*notes, *notes_on_units),
     )

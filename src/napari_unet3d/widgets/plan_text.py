@@ -9,7 +9,7 @@ from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.files import voxel_size_difference
 from napari_unet3d.tasks.speeds import known_speed
 from napari_unet3d.volumes import Volume
-from napari_unet3d.volumes.volume import UNKNOWN_UNIT
+from napari_unet3d.volumes.calibration import UNKNOWN_UNIT
 from napari_unet3d.widgets.words import amount, duration, times
 
 if TYPE_CHECKING:

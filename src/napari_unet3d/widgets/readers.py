@@ -19,7 +19,7 @@ import numpy as np
 from napari_unet3d.errors import Unet3dError, VolumeError, shown
 from napari_unet3d.network.store import CARD_FILE, SUFFIX, read_card
 from napari_unet3d.volumes import ArrayInfo, Volume, is_sample, list_arrays, read_sample, read_volume
-from napari_unet3d.volumes.volume import agreed
+from napari_unet3d.volumes.places import in_one_place
 from napari_unet3d.widgets.layers import layer_data, loaded
 from napari_unet3d.widgets.notices import notify
 
@@ -83,7 +83,7 @@ def read_sample_layers(path: str) -> LayerTuples:
     VolumeError
         If one of them cannot be read.
     """
-    image, mask = agreed(*read_sample(os.path.abspath(path)))
+    image, mask = in_one_place(*read_sample(os.path.abspath(path)))
     return _layers((image, "image"), (mask, "labels"))
 
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from napari_unet3d.errors import OutputError, VolumeError, shown
 from napari_unet3d.volumes import create_output
 from napari_unet3d.volumes.arrays import Box
+from napari_unet3d.volumes.calibration import Calibration, calibrate
 from napari_unet3d.volumes.output import Kind
-from napari_unet3d.volumes.volume import Calibration, calibrate
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume
 from napari_unet3d.widgets.notices import notify
 from napari_unet3d.widgets.space import Space

@@ -87,6 +87,15 @@ class SegmentLayout:
             self._refuse_missing_codec()
         self._foreign_decode = page.decode
 
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.shape))} {self.dtype}"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the number type in native byte order."""
+        native: np.dtype[Any] = self.stored_dtype.newbyteorder("=")
+        return native
+
     @property
     def n_segments(self) -> int:
         """Return how many strips or tiles a plane has."""

@@ -1,0 +1,197 @@
+"""Which files of a folder are the slices of one stack, and in which order: read from their names alone.
+
+Names of one pattern differ only in their numbers. One of those numbers counts the slices: the one that runs on
+without a gap and comes once; others may be time stamps or positions. Names only; no file is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+from napari_unet3d.errors import VolumeError, shown
+
+_WHOLE = re.compile(r"[0-9]+")
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# What file managers add to the name of a copy.
+_COPY = re.compile(r"( ?\([0-9]+\)|[ _-]+(copy|kopie|copie|copia)( ?\(?[0-9]+\)?)?)(?=\.[^.]*$)", re.IGNORECASE)
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """The slices of a stack.
+
+    Parameters
+    ----------
+    names
+        In order.
+    notes
+        What was left out or assumed, a sentence each.
+    """
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return a key under which names sort by the numbers in them.
+
+    Examples
+    --------
+    >>> sorted(["z10.tif", "z2.tif", "z1.tif"], key=natural_key)
+    ['z1.tif', 'z2.tif', 'z10.tif']
+    """
+    parts = re.split(r"([0-9]+)", name)
+    return [(1, int(part), "") if at % 2 else (0, 0, part.lower()) for at, part in enumerate(parts)], name
+
+
+def pattern_of(name: str) -> str:
+    """Return what names of one stack have in common: each number as a star.
+
+    Examples
+    --------
+    >>> pattern_of("DAPI_z003.tif")
+    'DAPI_z*.tif'
+    """
+    return _WHOLE.sub("*", name)
+
+
+def order_slices(names: Sequence[str], where: str, wanted: str | None = None) -> Numbered:
+    """Return the slices among the names of a folder, in order.
+
+    Parameters
+    ----------
+    names
+        All images in the folder.
+    where
+        The folder, for messages.
+    wanted
+        A pattern with stars for the names that are meant; None takes all, if they are of one stack.
+
+    Raises
+    ------
+    VolumeError
+        If there are several stacks, a slice is missing in the numbering, or comes twice.
+    """
+    if wanted is not None:
+        chosen = [name for name in names if fnmatchcase(name, wanted)]
+        if not chosen:
+            listed = _listed([pattern_of(name) for name in names])
+            raise VolumeError(f"{where} holds no slice called {wanted!r}; its names are like: {listed}.")
+        return Numbered(_in_order(chosen, where))
+    originals, copies = _without_copies(names)
+    groups: dict[str, list[str]] = {}
+    for name in originals:
+        groups.setdefault(pattern_of(name), []).append(name)
+    ranked = sorted(groups.values(), key=len, reverse=True)
+    if len(ranked) > 1 and len(ranked[0]) == 1:
+        note = "The names of the slices have no pattern in common; they are taken in the order of their names."
+        return Numbered(tuple(sorted(originals, key=natural_key)), (note, *_left_out(copies, "by their names copies")))
+    if len(ranked) > 1 and len(ranked[1]) > 1:
+        listed = "; ".join(f"{pattern_of(group[0])} ({len(group)} files)" for group in ranked[:_SHOWN])
+        raise VolumeError(
+            f"{where} holds several stacks, or masks beside their image: {listed}. "
+            f"Choose one: {where}:{pattern_of(ranked[0][0])}"
+        )
+    strays = [name for group in ranked[1:] for name in group]
+    notes = (*_left_out(copies, "by their names copies"), *_left_out(strays, "named in another way"))
+    return Numbered(_in_order(ranked[0], where), notes)
+
+
+def _without_copies(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names without those that a file manager gave to copies, and these."""
+    known = set(names)
+    copies = [name for name in names if (plain := _COPY.sub("", name)) != name and plain in known]
+    return [name for name in names if name not in set(copies)], copies
+
+
+def _left_out(names: Sequence[str], what: str) -> list[str]:
+    if not names:
+        return []
+    return [f"Left out ({len(names)} {what}): {_listed(names)}."]
+
+
+def _in_order(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the names of one pattern in the order of the number that counts them."""
+    names = sorted(names, key=natural_key)
+    if len(names) < 2 or len({pattern_of(name) for name in names}) > 1:
+        return tuple(names)
+    columns = [column for read in (_WHOLE, _DECIMAL) for column in _columns(names, read)]
+    varying = [column for column in columns if len(set(column)) > 1]
+    if not varying:
+        raise VolumeError(f"{where} holds a slice twice: {names[0]} and {names[1]}.")
+    unique = [column for column in varying if len(set(column)) == len(names)]
+    if not unique:
+        raise _several(names, varying[-1], where)
+    whole = [column for column in unique if _has_one_step(column)]
+    orders = {tuple(sorted(range(len(names)), key=column.__getitem__)) for column in whole or unique}
+    if len(orders) > 1:
+        raise VolumeError(
+            f"{where} holds slices whose names count in two ways that do not agree: {names[0]}, {names[1]}, .. "
+            "Rename them so that one number counts the slices."
+        )
+    order = orders.pop()
+    if not whole:
+        raise _gap([names[at] for at in order], sorted(unique[-1]), where)
+    return tuple(names[at] for at in order)
+
+
+def _columns(names: Sequence[str], number: re.Pattern[str]) -> list[tuple[Decimal, ...]]:
+    """Return each number in the names as one value per name; none if they do not have the same count of them."""
+    rows = [[Decimal(text) for text in number.findall(name)] for name in names]
+    return [tuple(column) for column in zip(*rows, strict=True)] if len({len(row) for row in rows}) == 1 else []
+
+
+def _has_one_step(column: Sequence[Decimal]) -> bool:
+    ordered = sorted(column)
+    return len({after - before for before, after in pairwise(ordered)}) == 1
+
+
+def _several(names: Sequence[str], column: Sequence[Decimal], where: str) -> VolumeError:
+    """Return the error for a number that comes more than once: channels, points in time, or several stacks."""
+    at = next((at for at, (before, after) in enumerate(pairwise(column)) if after <= before), 0)
+    example = _one_of_several(names)
+    return VolumeError(
+        f"{where} holds several stacks, or channels, or a slice twice: {names[at + 1]} follows {names[at]}. "
+        f"Choose one channel or point in time by its name{example}, or keep it in a folder of its own."
+    )
+
+
+def _one_of_several(names: Sequence[str]) -> str:
+    """Return a pattern that leaves one of several stacks: of the numbers in the names all but one are kept."""
+    texts = [_WHOLE.findall(name) for name in names]
+    for counted in range(len(texts[0])):
+        pieces = _WHOLE.split(names[0])
+        fixed = ["*" if at == counted else text for at, text in enumerate(texts[0])]
+        pattern = "".join(piece + (fixed[at] if at < len(fixed) else "") for at, piece in enumerate(pieces))
+        rest = [row for name, row in zip(names, texts, strict=True) if fnmatchcase(name, pattern)]
+        if 1 < len(rest) < len(names) and _has_one_step([Decimal(row[counted]) for row in rest]):
+            return f", such as {pattern}"
+    return ""
+
+
+def _gap(names: Sequence[str], column: Sequence[Decimal], where: str) -> VolumeError:
+    steps = [after - before for before, after in pairwise(column)]
+    usual = min(steps)
+    gap = next(at for at, step in enumerate(steps) if step != usual)
+    missing: list[str] = []
+    for before, after in pairwise(column):
+        number = before + usual
+        while number < after and len(missing) <= _SHOWN:
+            missing.append(str(number))
+            number += usual
+    listed = ", ".join(missing[:_SHOWN]) + (" .." if len(missing) > _SHOWN else "")
+    return VolumeError(
+        f"{where} lacks slices: {listed} (the first gap is between {names[gap]} and {names[gap + 1]}). "
+        "Add them, or renumber the files."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(names))
+    return ", ".join(map(shown, distinct[:_SHOWN])) + (" .." if len(distinct) > _SHOWN else "")

@@ -1,0 +1,203 @@
+"""Where the labels of an image lie in it: the one comparison for files, layers and Python.
+
+Sizes and positions are compared in micrometres. What is not known agrees with everything, which is said. Voxels
+of the labels lie on voxels of the image, so that the answer is the image's voxel under the labels' first.
+No files here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import SpecError
+from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, micrometers
+from napari_unet3d.volumes.volume import Volume, times
+
+# How far sizes may differ, as a share, and how far voxels may lie beside each other, in voxels.
+_SAME_SIZE = 1e-3
+_SAME_VOXEL = 1e-2
+
+Matrix = npt.NDArray[np.float64]
+Voxel = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How a volume lies in space.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x) voxels.
+    matrix
+        (3, 3): from voxels to `unit`; a column is the step from a voxel to the next along one axis.
+    shift
+        (3,): the centre of the first voxel, in `unit`.
+    unit
+        Of length, or "pixel".
+    has_size, has_position
+        Along z, y and x, whether these are known.
+    name
+        What it is called in messages.
+    """
+
+    shape: tuple[int, int, int]
+    matrix: Matrix
+    shift: Matrix
+    unit: str = UNKNOWN_UNIT
+    has_size: tuple[bool, bool, bool] = (True, True, True)
+    has_position: tuple[bool, bool, bool] = (True, True, True)
+    name: str = "image"
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Return the length of the step along each axis, in `unit`."""
+        return tuple(float(size) for size in np.linalg.norm(self.matrix, axis=0))
+
+    def __str__(self) -> str:
+        size = times(self.voxel_size) if any(self.has_size) else "unknown size"
+        unit = f" {self.unit}" if any(self.has_size) else ""
+        where = f" at {times(float(n) for n in self.shift)}" if any(self.has_position) else ""
+        return f"{times(self.shape)} voxels of {size}{unit}{where}"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Where labels lie in an image.
+
+    Parameters
+    ----------
+    origin
+        (z, y, x): the voxel of the image under the first voxel of the labels.
+    notes
+        What had to be assumed, a sentence each.
+    """
+
+    origin: Voxel
+    notes: tuple[str, ...] = ()
+
+
+def placement_of(volume: Volume, name: str = "image") -> Placement:
+    """Return how a volume lies in space. A resolution for printing is not known to be its size."""
+    known = volume.calibration
+    has_size = tuple(size is not None and not known.is_nominal for size in known.sizes)
+    has_position = tuple(
+        position is not None and is_sized for position, is_sized in zip(known.positions, has_size, strict=True)
+    )
+    return Placement(
+        volume.shape,
+        np.diag(known.voxel_size),
+        np.asarray(known.translate, float),
+        known.unit,
+        (has_size[0], has_size[1], has_size[2]),
+        (has_position[0], has_position[1], has_position[2]),
+        name,
+    )
+
+
+def overlay(image: Placement, labels: Placement, *, same_place: bool = False) -> Overlay:
+    """Return where labels lie in an image; both may be smaller or larger than the other.
+
+    Parameters
+    ----------
+    image, labels
+        How both lie in space.
+    same_place
+        Take the first voxel of the labels for the first of the image, whatever both say.
+
+    Raises
+    ------
+    SpecError
+        If their voxels differ in size or lie beside each other, or labels of another shape do not say where they lie;
+        with both.
+    """
+    if same_place:
+        return Overlay((0, 0, 0))
+    both = f"The {image.name} has {image}, the {labels.name} {labels} (z, y, x)"
+    advice = "If they are one place all the same, say so: --same-place on the command line, same_place=True in Python."
+    ours, theirs, notes = _comparable(image, labels)
+    step = np.linalg.solve(ours.matrix, theirs.matrix)
+    if not np.allclose(step, np.eye(3), rtol=0, atol=_SAME_SIZE):
+        raise SpecError(f"{both}; their voxels must be of one size. {advice}")
+    if _is_one_place(ours, theirs):
+        if any((*ours.has_position, *theirs.has_position)):
+            notes.append(
+                f"Only one of {image.name} and {labels.name} says where it lies; they are taken for one place."
+            )
+        return Overlay((0, 0, 0), tuple(notes))
+    if not any((*ours.has_position, *theirs.has_position)):
+        raise SpecError(f"{both}; labels of a part of the image must say where they lie. {advice}")
+    offset = np.linalg.solve(ours.matrix, theirs.shift - ours.shift)
+    if (np.abs(offset - offset.round()) > _SAME_VOXEL).any():
+        raise SpecError(f"{both}; voxels of the labels must lie on voxels of the image. {advice}")
+    z, y, x = (int(n) for n in offset.round())
+    inside = Box.whole(labels.shape).shifted((z, y, x)).intersection(Box.whole(image.shape))
+    if not inside.n_voxels:
+        raise SpecError(f"{both}; they do not overlap. {advice}")
+    return Overlay((z, y, x), tuple(notes))
+
+
+def overlay_of(image: Volume, labels: Volume, *, same_place: bool = False) -> Overlay:
+    """Return where labels lie in their image; see `overlay`."""
+    return overlay(placement_of(image), placement_of(labels, "labels"), same_place=same_place)
+
+
+def in_one_place(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+    """Return an image and its mask in one physical space, with what does not agree among the notes of the image.
+
+    Masks are often PNG, which has no voxel size: what one does not know is taken from the other.
+    """
+    try:
+        found = overlay(placement_of(image), placement_of(mask, "mask"))
+    except SpecError as error:
+        return replace(image, notes=(str(error).split(". If they", 1)[0] + ".", *image.notes)), mask
+    ours, theirs = image.calibration, mask.calibration
+    notes = found.notes if found.origin != (0, 0, 0) or image.shape != mask.shape else ()
+    if ours.has_unit == theirs.has_unit or image.shape != mask.shape:
+        return replace(image, notes=(*notes, *image.notes)), mask
+    known = mask if theirs.has_unit else image
+    shared = replace(known.calibration, notes=())
+    return replace(image, calibration=shared, notes=(*notes, *known.notes)), replace(mask, calibration=shared, notes=())
+
+
+def _is_one_place(image: Placement, labels: Placement) -> bool:
+    """Return whether two volumes of one shape lie in one place because one of them does not say where."""
+    if image.shape != labels.shape:
+        return False
+    # Zero is what programs write that know no position.
+    return any(not (all(placed.has_position) and placed.shift.any()) for placed in (image, labels))
+
+
+def _comparable(image: Placement, labels: Placement) -> tuple[Placement, Placement, list[str]]:
+    """Return both in one unit, the sizes that one of them does not know taken from the other, and notes on that."""
+    notes: list[str] = []
+    lengths = [micrometers(placed.unit) for placed in (image, labels)]
+    if lengths.count(None) == 1 and not _fits(image, labels):
+        # Numbers without a unit that are not those of the other say nothing.
+        silent = image if lengths[0] is None else labels
+        nothing = (False, False, False)
+        unknown = replace(silent, has_size=nothing, has_position=nothing, shift=np.zeros(3))
+        image, labels = (unknown, labels) if silent is image else (image, unknown)
+    elif None not in lengths:
+        image, labels = (_in_micrometers(placed) for placed in (image, labels))
+    if image.has_size != labels.has_size:
+        less, other = (labels, image) if sum(labels.has_size) < sum(image.has_size) else (image, labels)
+        notes.append(f"The voxel size of the {less.name} is not known; that of the {other.name} is taken.")
+    matrix = [
+        np.where(known.has_size, known.matrix, other.matrix) for known, other in ((image, labels), (labels, image))
+    ]
+    return replace(image, matrix=matrix[0]), replace(labels, matrix=matrix[1]), notes
+
+
+def _fits(image: Placement, labels: Placement) -> bool:
+    """Return whether the numbers of both are of one size, whatever their units."""
+    return np.allclose(np.linalg.solve(image.matrix, labels.matrix), np.eye(3), rtol=0, atol=_SAME_SIZE)
+
+
+def _in_micrometers(placed: Placement) -> Placement:
+    factor = micrometers(placed.unit) or 1.0
+    return replace(placed, matrix=placed.matrix * factor, shift=placed.shift * factor, unit="um")

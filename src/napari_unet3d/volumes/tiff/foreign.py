@@ -1,0 +1,141 @@
+"""What only tifffile understands of a TIFF: the layout of a page, and the images of microscopes' own kinds.
+
+Everything that depends on that library's versions stands here. Its documented names are used; the one that is not
+keeps it from opening files that another file names.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import struct
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.tiff.descriptions import Lead, letters_of
+from napari_unet3d.volumes.tiff.sizes import Found
+
+# What comes out of tifffile and the XML parser when a file is damaged: hypothesis found most of them.
+# `AttributeError` and `TypeError` are theirs as well as ours, so they are taken only from inside the library.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    ElementTree.ParseError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    tifffile.TiffFileError,
+)
+# Kinds whose planes are not what the directories say.
+_OWN_KINDS = ("lsm", "stk", "fluoview", "nih", "scanimage", "mdgel", "ndtiff", "sis")
+_IS_PRIVATE_NAME_THERE = "_multifile" in inspect.signature(tifffile.TiffFile.__init__).parameters
+
+
+@contextmanager
+def open_tiff(path: Path) -> Iterator[Any]:
+    """Open a TIFF with tifffile; what that library raises or logs as an error becomes a `VolumeError`."""
+    handler = _ErrorLog()
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    # Other files that a file names are opened by this program, which looks at where they lie, or by nobody.
+    alone = {"_multifile": False} if _IS_PRIVATE_NAME_THERE else {}
+    try:
+        with tifffile.TiffFile(path, **alone) as tif:
+            yield tif
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    except (AttributeError, TypeError) as error:
+        if _comes_from_tifffile(error):
+            raise _damaged(path, error) from error
+        raise
+    finally:
+        logger.removeHandler(handler)
+    if handler.messages:
+        raise _damaged(path, handler.messages[0])
+
+
+def _damaged(path: Path, reason: object) -> VolumeError:
+    return VolumeError(f"{shown(path)} is damaged: {reason}. Copy or download it again.")
+
+
+def _comes_from_tifffile(error: Exception) -> bool:
+    """Return whether an error was raised inside the library, and not by this program's use of it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("tifffile", "imagecodecs"))
+
+
+class _ErrorLog(logging.Handler):
+    """Keeps the errors that tifffile logs in this thread."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.messages.append(record.getMessage())
+
+
+def is_foreign(tif: Any) -> bool:
+    """Return whether a file is of a microscope's own kind, whose planes tifffile finds."""
+    return not tif.flags.isdisjoint(_OWN_KINDS)
+
+
+def series_of(tif: Any) -> list[tuple[Lead, Any, str]]:
+    """Return for each image of a file the axes that count planes, tifffile's series, and its name."""
+    found = []
+    for series in tif.series:
+        axes, shape = str(series.axes), tuple(int(size) for size in series.shape)
+        page_axes = str(series.keyframe.axes)
+        if not axes.endswith(page_axes):
+            raise VolumeError(
+                f"{shown(tif.filehandle.path)} has planes of a kind that is not understood ({axes}); "
+                "save it as a plain TIFF."
+            )
+        n_lead = len(axes) - len(page_axes)
+        letters = letters_of(axes, len(axes)) or "?" * len(axes)
+        found.append((Lead(letters[:n_lead], shape[:n_lead]), series, str(series.name or "")))
+    return found
+
+
+def foreign_sizes(tif: Any) -> Found | None:
+    """Return the voxel size that a microscope's own tags give; None if there are none that are understood."""
+    if tif.is_lsm:
+        return _of_lsm(tif.lsm_metadata or {})
+    if tif.is_stk:
+        return _of_stk(tif.stk_metadata or {})
+    return None
+
+
+def _of_lsm(metadata: Mapping[str, Any]) -> Found:
+    sizes = {axis: _number(metadata.get(f"VoxelSize{axis.upper()}")) for axis in "zyx"}
+    return Found(sizes, dict.fromkeys("zyx", "m"))
+
+
+def _of_stk(metadata: Mapping[str, Any]) -> Found:
+    spelled = str(metadata.get("CalibrationUnits") or "").strip("\0 ")
+    is_calibrated = bool(metadata.get("SpatialCalibration", True))
+    sizes = {axis: _number(metadata.get(f"{axis.upper()}Calibration")) for axis in "yx"} if is_calibrated else {}
+    distances = metadata.get("ZDistance")
+    step = _number(distances[0]) if distances is not None and len(distances) else None
+    return Found({"z": step or None, **sizes}, {"z": "um", "y": spelled, "x": spelled})
+
+
+def _number(found: Any) -> float | None:
+    try:
+        return None if found is None else float(found)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,190 @@
+"""The voxel size that a TIFF gives: the conventions of its writers, in the order in which they are believed.
+
+========================  ======================================================  =============================
+writer                    where                                                   how
+========================  ======================================================  =============================
+OME, Bio-Formats          OME-XML in the description                              PhysicalSize, with units
+Micro-Manager             private tag 51123, JSON                                 PixelSizeUm, z-step_um
+Zeiss LSM, MetaMorph STK  private tags, as tifffile gives them                    metres; their own unit
+ImageJ                    lines in the description, and the resolution            spacing, unit, pixels per unit
+tifffile                  JSON in the description, and the resolution             spacing, unit, PhysicalSizeZ
+any                       the resolution, in pixels per centimetre                as it is
+any                       the resolution, in pixels per inch                      nominal; 72 is none at all
+========================  ======================================================  =============================
+
+Printing programs write 72 pixels per inch where they know nothing, as ImageJ has it too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_unet3d.volumes.calibration import Calibration, calibrate, micrometers
+from napari_unet3d.volumes.tiff.descriptions import imagej_metadata, is_imagej, shaped_metadata
+from napari_unet3d.volumes.tiff.directories import TiffFile
+from napari_unet3d.volumes.tiff.ome import OmeImage
+
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _MICRO_MANAGER = 282, 283, 296, 51123
+_NO_RESOLUTION = 72
+_UNIT_OF_TAG = {2: "inch", 3: "cm"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one convention gives, by axis, as the file has it."""
+
+    sizes: Mapping[str, float | None] = field(default_factory=dict)
+    units: Mapping[str, str | None] = field(default_factory=dict)
+    positions: Mapping[str, float | None] = field(default_factory=dict)
+    is_nominal: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_slices(self) -> bool:
+        """Return whether the file knows how thick a slice is, so that even a single plane is a volume."""
+        return self.sizes.get("z") is not None
+
+    def calibrate(self) -> Calibration:
+        """Return it as one voxel size in one unit."""
+        found = calibrate(self.sizes, self.units, self.positions, is_nominal=self.is_nominal)
+        return Calibration(found.sizes, found.unit, found.positions, found.is_nominal, (*self.notes, *found.notes))
+
+
+def sizes_of(file: TiffFile, ome: OmeImage | None = None, foreign: Found | None = None) -> Found:
+    """Return what a file says about its voxels; `foreign` is what only tifffile could read."""
+    if ome is not None:
+        return from_ome(ome)
+    micro_manager = from_micro_manager(file)
+    if micro_manager is not None:
+        return micro_manager
+    if foreign is not None and foreign.sizes:
+        return foreign
+    if is_imagej(file.description):
+        return from_imagej(file)
+    if metadata := shaped_metadata(file.description):
+        return from_tifffile(file, metadata)
+    return from_resolution(file)
+
+
+def from_ome(image: OmeImage) -> Found:
+    """Return what OME-XML gives."""
+    positions = {}
+    for axis, (position, spelled) in image.positions.items():
+        measured, wanted = micrometers(spelled), micrometers(image.units.get(axis))
+        if measured is not None and wanted is not None:
+            positions[axis] = position * measured / wanted
+    return Found(image.sizes, image.units, positions)
+
+
+def from_micro_manager(file: TiffFile) -> Found | None:
+    """Return what Micro-Manager gives; None if it did not write the file, or knows no pixel size."""
+    text = file.text(_MICRO_MANAGER)
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    summary = found.get("Summary") if isinstance(found.get("Summary"), dict) else {}
+    pixel = _positive(found.get("PixelSizeUm")) or _positive(summary.get("PixelSize_um"))
+    if pixel is None:
+        return None
+    step = next((size for name in ("z-step_um", "z-step_um ") if (size := _positive(summary.get(name)))), None)
+    return Found({"z": step, "y": pixel, "x": pixel}, dict.fromkeys("zyx", "um"))
+
+
+def from_imagej(file: TiffFile) -> Found:
+    """Return what ImageJ gives: the distance of slices, pixels per unit, and the voxel at the origin."""
+    metadata = imagej_metadata(file.description)
+    unit = metadata.get("unit")
+    thickness = _number(metadata.get("spacing"))
+    sizes = {"z": thickness, "y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
+    units = {"z": metadata.get("zunit", unit), "y": metadata.get("yunit", unit), "x": unit}
+    if micrometers(unit) is None and sizes["x"] in (None, 1.0) and sizes["z"] in (None, 1.0):
+        # ImageJ writes 1 pixel where it knows nothing.
+        sizes = {"z": thickness if micrometers(units["z"]) is not None else None}
+    if unit is None and "spacing" not in metadata:
+        plain = from_resolution(file)
+        if plain.sizes:
+            return plain
+    positions = {}
+    for axis in "zyx":
+        origin, size = _number(metadata.get(f"{axis}origin")), sizes.get(axis)
+        if origin is not None and size is not None:
+            positions[axis] = _rounded(-origin * size)
+    return Found(sizes, units, positions)
+
+
+def from_tifffile(file: TiffFile, metadata: Mapping[str, Any]) -> Found:
+    """Return what tifffile's own description gives besides the resolution: spacing and unit, or OME's names."""
+    named = {axis: _positive(metadata.get(f"PhysicalSize{axis.upper()}")) for axis in "zyx"}
+    if any(named.values()):
+        spelled = {axis: metadata.get(f"PhysicalSize{axis.upper()}Unit", "um") for axis in "zyx"}
+        return Found(named, {axis: _text(unit) for axis, unit in spelled.items()})
+    plain = from_resolution(file)
+    spacing, unit = _number(metadata.get("spacing")), _text(metadata.get("unit"))
+    if spacing is None:
+        return plain
+    if plain.sizes:
+        return Found(
+            {**plain.sizes, "z": spacing}, {**plain.units, "z": unit}, is_nominal=plain.is_nominal, notes=plain.notes
+        )
+    # Without a unit of the resolution, that of the spacing is meant, as in ImageJ's files.
+    sizes = {"z": spacing, "y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
+    has_resolution = int(next(iter(file.numbers(_RESOLUTION_UNIT)), 1)) == 1 and sizes["x"] not in (None, 1.0)
+    return Found(sizes if has_resolution else {"z": spacing}, dict.fromkeys("zyx", unit))
+
+
+def from_resolution(file: TiffFile) -> Found:
+    """Return what the resolution gives: in centimetres as it is, in inches as a nominal size, 72 per inch nothing."""
+    unit = _UNIT_OF_TAG.get(int(next(iter(file.numbers(_RESOLUTION_UNIT)), 2 if file.numbers(_X_RESOLUTION) else 1)))
+    x, y = (next(iter(file.numbers(tag)), 0.0) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+    if unit is None or not (x > 0 or y > 0):
+        return Found()
+    sizes = {"y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
+    if unit != "inch":
+        return Found(sizes, dict.fromkeys("yx", unit))
+    if math.isclose(x, _NO_RESOLUTION, rel_tol=1e-3) or x <= 1:
+        return Found()
+    note = (
+        f"The size of its pixels is nominal: {x:g} per inch, which programs for printing write without having "
+        "measured it. Check it."
+    )
+    return Found(sizes, dict.fromkeys("yx", unit), is_nominal=True, notes=(note,))
+
+
+def _step(file: TiffFile, tag: int) -> float | None:
+    """Return the size of a pixel from a resolution tag, in the tag's unit; None if there is no tag."""
+    found = file.numbers(tag)
+    if not found:
+        return None
+    # A rational holds ten digits; the rounding gives back what was typed, such as 0.235.
+    return _rounded(1 / found[0]) if found[0] else 0.0
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.9g}")
+
+
+def _number(found: object) -> float | None:
+    """Return a finite number from a number or its text; None for anything else."""
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        return None
+    try:
+        number = float(found)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _positive(found: object) -> float | None:
+    number = _number(found)
+    return number if number is not None and number > 0 else None
+
+
+def _text(found: object) -> str | None:
+    return found if isinstance(found, str) else None
