@@ -68,6 +68,8 @@ _LAYOUT = (
 # The tags without which no plane can be read: their values must lie inside the file.
 _ADDRESSES = frozenset((_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS))
 _STRUCTURE = _ADDRESSES.union(_LAYOUT)
+_SINGLE = frozenset(_LAYOUT) - {_BITS, _FORMAT, _TABLES}
+_INTEGERS = (1, 3, 4, 13, 16)
 _TEXT_LIMIT = 64 * 2**20
 _MOST_ENTRIES = 4096
 _MOST_DIRECTORIES = 400_000
@@ -260,12 +262,12 @@ class TiffFile:
     def _directory(self, file: BinaryIO, entries: Mapping[int, Entry], offset: int, index: int) -> Directory:
         layout = self._layout(file, entries, index)
         offsets = entries.get(_STRIP_OFFSETS) or entries.get(_TILE_OFFSETS)
-        if offsets is None or offsets[0] not in _TYPES:
+        if offsets is None:
             raise VolumeError(
                 f"{self.where} is damaged at plane {index}: nothing says where its voxels lie. "
                 "Copy or download it again."
             )
-        subfile = self._layout_value(file, entries[_SUBFILE])[:1] if _SUBFILE in entries else b""
+        subfile = self._first_number(file, entries[_SUBFILE]) if _SUBFILE in entries else 0
         return Directory(
             index,
             offset,
@@ -274,14 +276,25 @@ class TiffFile:
             entries.get(_STRIP_COUNTS) or entries.get(_TILE_COUNTS),
             entries.get(_DESCRIPTION),
             # 1: a smaller copy; 4: a mask.
-            is_reduced=bool(len(subfile) and int(subfile[0]) & 5),
+            is_reduced=bool(subfile & 5),
         )
+
+    def _first_number(self, file: BinaryIO, entry: Entry) -> int:
+        """Return the first whole number behind an entry; 0 if it holds none."""
+        values = self._layout_value(file, entry) if entry[0] in _INTEGERS else ()
+        return int(values[0]) if len(values) else 0
 
     def _layout(self, file: BinaryIO, entries: Mapping[int, Entry], index: int) -> tuple[Any, ...]:
         """Return the values by which a plane is decoded, after checking that they lie in the file."""
         for tag in _STRUCTURE & entries.keys():
-            if (n_bytes := self._outside(entries[tag])) and entries[tag][2] + n_bytes > self.n_bytes:
+            kind, count, at, _ = entries[tag]
+            if (n_bytes := self._outside(entries[tag])) and at + n_bytes > self.n_bytes:
                 raise self.cut(index)
+            if tag != _TABLES and (kind not in _INTEGERS or (tag in _SINGLE and count != 1)):
+                raise VolumeError(
+                    f"{self.where} is damaged at plane {index}: its tag {tag} holds no whole number. "
+                    "Copy or download it again."
+                )
         wanted = tuple(entries.get(tag) for tag in _LAYOUT)
         is_inline = not any(entry is not None and self._outside(entry) for entry in wanted)
         if is_inline and wanted in self._layouts:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tifffile
 
 from napari_unet3d.errors import VolumeError
+from napari_unet3d.volumes.tiff.claims import claimed_values
 
 _DEFLATE = (8, 32946)
 _LZMA = 34925
@@ -140,6 +141,7 @@ class SegmentLayout:
         """
         inflated = self._inflate(data)
         if not self._is_plain:
+            self._refuse_claims(data)
             values, _, _ = self._foreign_decode(data, segment, jpegtables=self._tables)
             if values is None:
                 raise ValueError("it has no data")
@@ -152,6 +154,14 @@ class SegmentLayout:
         values = values.reshape(n_rows, self.segment_width, self.n_samples)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         return values if self._predictor == 1 else np.cumsum(values, axis=1, dtype=values.dtype)
+
+    def _refuse_claims(self, data: bytes) -> None:
+        """Refuse a picture that says it is much larger than the strip or tile that it fills."""
+        claimed = claimed_values(data, self.compression)
+        # Some codecs fill up to whole blocks, and a last strip up to the full number of rows.
+        most = 4 * (self.segment_width + 64) * (self.segment_length + 64) * max(3, self.n_samples)
+        if claimed is not None and claimed > most:
+            raise ValueError(f"the picture in it says that it holds {claimed:,} numbers, more than its strip or tile")
 
     def _inflate(self, data: bytes) -> bytes:
         """Return what a strip inflates to, and no more than it declares."""
