@@ -300,7 +300,7 @@ REFUSED = {
         lambda d: _write(d / "a.png", b"\x89PNG\r\n\x1a\n"),
         "is a single PNG, which is 2D; pass the folder",
     ),
-    "zip": (lambda d: _write(d / "a.zarr", b"PK\3\4"), "is a zip archive; unpack it first"),
+    "zip": (lambda d: _write(d / "a.zarr", b"PK\3\4"), "is a zip archive that holds no Zarr; unpack it first"),
     "LFS pointer": (lambda d: _write(d / "a.tif", b"version https://git-lfs.github.com"), "Git LFS pointer"),
     "ImageJ cut": (
         lambda d: _cut(_tiff(d / "a.tif", imagej=True, metadata={"axes": "ZYX"})),

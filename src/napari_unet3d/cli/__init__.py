@@ -16,6 +16,7 @@ import typer
 
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
+from napari_unet3d.cli.reading import Axes, Channel, SamePlace, Series, Timepoint, read_image, read_labels
 from napari_unet3d.cli.report import augment_text, finish, follow, gib, plan_facts, plan_text, say, say_notes
 from napari_unet3d.cli.run_command import run
 from napari_unet3d.cli.train_command import train
@@ -44,7 +45,6 @@ VolumePath = Annotated[
     ),
 ]
 ModelPath = Annotated[Path, typer.Option("--model", metavar="MODEL", help="A model folder (.unet3d).")]
-Axes = Annotated[str | None, typer.Option(help="The axes as they lie in the file, such as zyx or zyxc.")]
 Memory = Annotated[
     str | None,
     typer.Option(help="What the run may use beyond the program itself, such as 8GiB; by default most of what is free."),
@@ -137,6 +137,9 @@ def plan(
     memory: Memory = None,
     region: Region = None,
     axes: Axes = None,
+    series: Series = None,
+    channel: Channel = None,
+    timepoint: Timepoint = None,
     device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -145,9 +148,8 @@ def plan(
     from napari_unet3d.network.store import load_model
     from napari_unet3d.tasks.predict import plan_prediction
     from napari_unet3d.tasks.speeds import known_speed
-    from napari_unet3d.volumes import read_volume
 
-    image = read_volume(volume, axes=axes)
+    image = read_image(volume, axes, series, channel, timepoint)
     loaded = load_model(model)
     loaded.check_channels(image.n_channels)
     spec = predict_spec(image.shape, region=region, memory=memory, device=device)
@@ -190,6 +192,9 @@ def predict(
     memory: Memory = None,
     device: DeviceName = "auto",
     axes: Axes = None,
+    series: Series = None,
+    channel: Channel = None,
+    timepoint: Timepoint = None,
     nonfinite: Annotated[
         Literal["refuse", "background"],
         typer.Option(help="NaN and infinity: refuse, or let the network read background."),
@@ -199,9 +204,8 @@ def predict(
     """Segment a volume. The result appears whole or not at all."""
     from napari_unet3d.network.store import load_model
     from napari_unet3d.tasks.files import predict_file
-    from napari_unet3d.volumes import read_volume
 
-    image = read_volume(volume, axes=axes)
+    image = read_image(volume, axes, series, channel, timepoint)
     loaded = load_model(model)
     thresholds = {"high": high, "low": low, "min_voxels": min_voxels}
     given = {name: value for name, value in thresholds.items() if value is not None}
@@ -271,18 +275,21 @@ def augment(
         typer.Option(help="From intensities to the network's units, in which gain and noise are meant."),
     ] = "background",
     axes: Axes = None,
+    series: Series = None,
+    channel: Channel = None,
+    timepoint: Timepoint = None,
+    same_place: SamePlace = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Write one augmented patch, its labels and the record of what was done, as training does it to its patches."""
     from napari_unet3d.cli.choices import augment_request
     from napari_unet3d.tasks.augment_files import augment_files
-    from napari_unet3d.volumes import read_volume
     from napari_unet3d.volumes.places import in_one_place
 
-    volume = read_volume(image, axes=axes)
-    mask = None if labels is None else read_volume(labels)
+    volume = read_image(image, axes, series, channel, timepoint)
+    mask = None if labels is None else read_labels(labels, axes, timepoint)
     if mask is not None:
-        volume, mask = in_one_place(volume, mask)
+        volume, mask = in_one_place(volume, mask, same_place=same_place)
         say_notes(mask.notes)
     request = augment_request(
         volume,

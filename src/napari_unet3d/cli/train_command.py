@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from napari_unet3d.cli.choices import three
+from napari_unet3d.cli.reading import Axes, Channel, SamePlace, Series, Timepoint, read_image, read_labels
 from napari_unet3d.cli.report import say_notes
 from napari_unet3d.errors import SpecError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from napari_unet3d.tasks.train import TrainResult
     from napari_unet3d.tasks.train_spec import TrainSpec
     from napari_unet3d.tasks.training_data import TrainingPair
+    from napari_unet3d.volumes import Volume
 
 _NETWORK = ("blocks", "filters", "dropout", "batch_normalization")
 
@@ -74,6 +76,11 @@ def train(
         Path | None, typer.Option("--from", metavar="MODEL", help="A model to start from; its network is kept.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu, gpu:1, ..")] = None,
+    axes: Axes = None,
+    series: Series = None,
+    channel: Channel = None,
+    timepoint: Timepoint = None,
+    same_place: SamePlace = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on although choices or data are others than before.")
@@ -82,10 +89,14 @@ def train(
     """Train a network on what is painted. Ctrl-C stops it and keeps all; --resume goes on."""
     from napari_unet3d.cli.training_report import follow_training
 
+    read = [
+        (read_image(one, axes, series, channel, timepoint), read_labels(painted, axes, timepoint))
+        for one, painted in _pairs(image, labels)
+    ]
     begun = training_run(
-        image,
-        labels,
+        read,
         output,
+        same_place=same_place,
         classes=classes,
         start=start,
         resume=resume,
@@ -113,11 +124,17 @@ def train(
     follow_training(begun, output)
 
 
+def _pairs(images: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    if len(images) != len(labels):
+        raise SpecError(f"--image was passed {len(images)} times and --labels {len(labels)} times; they are pairs.")
+    return list(zip(images, labels, strict=True))
+
+
 def training_run(
-    images: Sequence[str],
-    labels: Sequence[str],
+    volumes: Sequence[tuple[Volume, Volume]],
     output: Path,
     *,
+    same_place: bool,
     classes: str | None,
     start: Path | None,
     resume: bool,
@@ -130,11 +147,7 @@ def training_run(
     from napari_unet3d.tasks.recipes import guessed_meanings, meanings_from
     from napari_unet3d.tasks.run_folder import RunFolder
     from napari_unet3d.tasks.train_files import train_files, training_pair, values_of
-    from napari_unet3d.volumes import read_volume
 
-    if len(images) != len(labels):
-        raise SpecError(f"--image was passed {len(images)} times and --labels {len(labels)} times; they are pairs.")
-    volumes = [(read_volume(image), read_volume(painted)) for image, painted in zip(images, labels, strict=True)]
     for image, _ in volumes:
         say_notes(image.notes)
     if classes is None:
@@ -144,7 +157,7 @@ def training_run(
         meanings = guessed_meanings(counts)
     else:
         meanings = meanings_from(classes)
-    pairs = [training_pair(image, painted, meanings) for image, painted in volumes]
+    pairs = [training_pair(image, painted, meanings, same_place=same_place) for image, painted in volumes]
     model = None if start is None else load_model(start)
     known = RunFolder(output).record().spec if resume else None
     spec = _spec(typed, pairs, known, None if model is None else model.card)

@@ -159,8 +159,14 @@ def check_channels(spec: NetworkSpec, channels: int) -> None:
     if channels != spec.channels:
         raise ModelError(
             f"This model takes images with {_counted(spec.channels, 'channel')}; the image has "
-            f"{_counted(channels, 'channel')}."
+            f"{_counted(channels, 'channel')}.{_advice(spec.channels, channels)}"
         )
+
+
+def _advice(wanted: int, found: int) -> str:
+    if wanted == 1 < found:
+        return " Choose one, counted from 0, with channel=0 (on the command line: --channel 0)."
+    return ""
 
 
 def check_weights(spec: NetworkSpec, weights: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -149,7 +149,7 @@ def run_job(
     image = _volume(job.image, file.calibration)
     if isinstance(job, SegmentJob):
         return predict_file(image, model_of(job), job.spec, output, overwrite=overwrite)
-    labels = None if job.labels is None else _volume(job.labels, None)
+    labels = None if job.labels is None else read_volume(**job.labels.model_dump(), kind="labels")
     return augment_files(image, labels, job.request, output, overwrite=overwrite)
 
 

@@ -50,6 +50,8 @@ class OnDisk(Spec):
     path: PathText
     axes: str | None = None
     dataset: str | None = None
+    channel: int | None = None
+    timepoint: int | None = None
 
 
 class SegmentJob(Spec):
@@ -196,7 +198,7 @@ def perform(job: AnyJob, arrays: Mapping[str, Writable]) -> Generator[Event, Non
     if isinstance(job, WarmJob):
         return _warm()
     if isinstance(job, AugmentJob):
-        image, labels = _readable(job.image, IMAGE, arrays), _readable(job.labels, LABELS, arrays)
+        image, labels = _readable(job.image, IMAGE, arrays), _readable(job.labels, LABELS, arrays, "labels")
         if image is None:
             raise VolumeError("There is no image to augment.")
         return (yield from augment(job.request, image, labels, arrays))
@@ -241,7 +243,7 @@ def pairs_of(job: TrainJob, arrays: Mapping[str, Writable]) -> list[TrainingPair
     pairs = []
     for number, place in enumerate(job.pairs):
         image = _readable(place.image, image_of(number), arrays)
-        labels = _readable(place.labels, labels_of(number), arrays)
+        labels = _readable(place.labels, labels_of(number), arrays, "labels")
         if image is None or labels is None:
             raise VolumeError(f"Pair {number + 1} lacks its image or its labels.")
         pairs.append(TrainingPair(_near(image), labels, place.meanings, place.origin, place.voxel_size, place.unit))
@@ -276,8 +278,10 @@ def labels_of(number: int) -> str:
     return f"{LABELS} {number}"
 
 
-def _readable(place: OnDisk | None, name: str, arrays: Mapping[str, Writable]) -> Readable | None:
-    return arrays.get(name) if place is None else read_volume(**place.model_dump()).data
+def _readable(
+    place: OnDisk | None, name: str, arrays: Mapping[str, Writable], kind: Literal["image", "labels"] = "image"
+) -> Readable | None:
+    return arrays.get(name) if place is None else read_volume(**place.model_dump(), kind=kind).data
 
 
 def _weights_of(path: Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
+from napari_unet3d.volumes.axes import EVERYTHING, Pick
 from napari_unet3d.volumes.volume import VolumeData
 
 Box = tuple[slice, ...]
@@ -167,10 +168,8 @@ class Arranged(LazyArray):
         return values if self._convert is None else self._convert(values)
 
 
-def arrange(
-    source: VolumeData, axes: str, where: str, positions: Mapping[int, int] | None = None
-) -> tuple[Arranged, list[str]]:
-    """Return the volume behind `source` and a note for each conversion; see `Arranged`.
+def arrange(source: VolumeData, axes: str, where: str, pick: Pick = EVERYTHING) -> tuple[Arranged, list[str]]:
+    """Return what is wanted of the volume behind `source`, and a note for each conversion; see `Arranged`.
 
     Raises
     ------
@@ -178,8 +177,11 @@ def arrange(
         If the numbers are not integers, floats or booleans.
     """
     found = np.dtype(source.dtype)
-    dtype, sentence, convert = _conversion(found, where)
-    return Arranged(source, axes, dtype, convert, positions), [sentence] if sentence else []
+    if pick.is_labels and found.kind in "ui":
+        dtype, sentence, convert = found.newbyteorder("="), "", None
+    else:
+        dtype, sentence, convert = _conversion(found, where)
+    return Arranged(source, axes, dtype, convert, pick.positions(axes)), [sentence] if sentence else []
 
 
 def _conversion(

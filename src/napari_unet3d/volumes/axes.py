@@ -30,11 +30,14 @@ class Pick:
         A letter for each axis as it lies in the file; None believes the file.
     channel, timepoint
         Which channel and which point in time, counted from 0; None takes all channels, and the only point in time.
+    is_labels
+        Whether the numbers are labels, which are kept as they are however large: what they mean decides.
     """
 
     axes: str | None = None
     channel: int | None = None
     timepoint: int | None = None
+    is_labels: bool = False
 
     def positions(self, letters: str) -> dict[int, int]:
         """Return the position along each axis, by its number, of which only one position is wanted."""
@@ -52,6 +55,8 @@ EVERYTHING = Pick()
 def unnamed_axes(shape: Sequence[int], dtype: npt.DTypeLike) -> str:
     """Return the letters of an array that does not name its axes; three are (z, y, x), unless they look like a photo.
 
+    Axes of length 1 do not count where there are more than three.
+
     Examples
     --------
     >>> unnamed_axes((5, 64, 64), "uint16"), unnamed_axes((64, 64, 3), "uint8"), unnamed_axes((2, 5, 64, 64), "uint8")
@@ -59,6 +64,11 @@ def unnamed_axes(shape: Sequence[int], dtype: npt.DTypeLike) -> str:
     """
     if len(shape) == 3 and shape[-1] in _COLOURS and np.dtype(dtype) == np.uint8 and min(shape[:2]) > shape[-1]:
         return "yxs"
+    long_axes = [axis for axis, size in enumerate(shape) if size != 1]
+    if len(shape) > 3 and len(long_axes) == 3:
+        named = unnamed_axes([shape[axis] for axis in long_axes], dtype)
+        letters = dict(zip(long_axes, named, strict=True))
+        return "".join(letters.get(axis, "?") for axis in range(len(shape)))
     return {2: "yx", 3: "zyx"}.get(len(shape), "?" * len(shape))
 
 

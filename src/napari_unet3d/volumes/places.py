@@ -20,6 +20,7 @@ from napari_unet3d.volumes.volume import Volume, times
 # How far sizes may differ, as a share, and how far voxels may lie beside each other, in voxels.
 _SAME_SIZE = 1e-3
 _SAME_VOXEL = 1e-2
+_SAME_PLACE = "If they are one place all the same, say so: --same-place on the command line, same_place=True in Python."
 
 Matrix = npt.NDArray[np.float64]
 Voxel = tuple[int, int, int]
@@ -82,11 +83,16 @@ class Overlay:
 
 
 def placement_of(volume: Volume, name: str = "image") -> Placement:
-    """Return how a volume lies in space. A resolution for printing is not known to be its size."""
+    """Return how a volume lies in space.
+
+    A resolution for printing is not known to be its size, and a position of 0 is what programs write that know none.
+    """
     known = volume.calibration
     has_size = tuple(size is not None and not known.is_nominal for size in known.sizes)
+    is_placed = any(known.translate)
     has_position = tuple(
-        position is not None and is_sized for position, is_sized in zip(known.positions, has_size, strict=True)
+        is_placed and position is not None and is_sized
+        for position, is_sized in zip(known.positions, has_size, strict=True)
     )
     return Placement(
         volume.shape,
@@ -99,7 +105,7 @@ def placement_of(volume: Volume, name: str = "image") -> Placement:
     )
 
 
-def overlay(image: Placement, labels: Placement, *, same_place: bool = False) -> Overlay:
+def overlay(image: Placement, labels: Placement, *, same_place: bool = False, advice: str = _SAME_PLACE) -> Overlay:
     """Return where labels lie in an image; both may be smaller or larger than the other.
 
     Parameters
@@ -108,6 +114,8 @@ def overlay(image: Placement, labels: Placement, *, same_place: bool = False) ->
         How both lie in space.
     same_place
         Take the first voxel of the labels for the first of the image, whatever both say.
+    advice
+        What to do where they cannot be compared, for messages.
 
     Raises
     ------
@@ -118,12 +126,12 @@ def overlay(image: Placement, labels: Placement, *, same_place: bool = False) ->
     if same_place:
         return Overlay((0, 0, 0))
     both = f"The {image.name} has {image}, the {labels.name} {labels} (z, y, x)"
-    advice = "If they are one place all the same, say so: --same-place on the command line, same_place=True in Python."
     ours, theirs, notes = _comparable(image, labels)
     step = np.linalg.solve(ours.matrix, theirs.matrix)
     if not np.allclose(step, np.eye(3), rtol=0, atol=_SAME_SIZE):
         raise SpecError(f"{both}; their voxels must be of one size. {advice}")
-    if _is_one_place(ours, theirs):
+    is_known = all((*ours.has_position, *theirs.has_position))
+    if image.shape == labels.shape and not is_known:
         if any((*ours.has_position, *theirs.has_position)):
             notes.append(
                 f"Only one of {image.name} and {labels.name} says where it lies; they are taken for one place."
@@ -146,11 +154,14 @@ def overlay_of(image: Volume, labels: Volume, *, same_place: bool = False) -> Ov
     return overlay(placement_of(image), placement_of(labels, "labels"), same_place=same_place)
 
 
-def in_one_place(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
+def in_one_place(image: Volume, mask: Volume, *, same_place: bool = False) -> tuple[Volume, Volume]:
     """Return an image and its mask in one physical space, with what does not agree among the notes of the image.
 
-    Masks are often PNG, which has no voxel size: what one does not know is taken from the other.
+    Masks are often PNG, which has no voxel size: what one does not know is taken from the other. With `same_place` the
+    mask lies where the image does, whatever it says.
     """
+    if same_place:
+        return image, replace(mask, calibration=image.calibration)
     try:
         found = overlay(placement_of(image), placement_of(mask, "mask"))
     except SpecError as error:
@@ -162,14 +173,6 @@ def in_one_place(image: Volume, mask: Volume) -> tuple[Volume, Volume]:
     known = mask if theirs.has_unit else image
     shared = replace(known.calibration, notes=())
     return replace(image, calibration=shared, notes=(*notes, *known.notes)), replace(mask, calibration=shared, notes=())
-
-
-def _is_one_place(image: Placement, labels: Placement) -> bool:
-    """Return whether two volumes of one shape lie in one place because one of them does not say where."""
-    if image.shape != labels.shape:
-        return False
-    # Zero is what programs write that know no position.
-    return any(not (all(placed.has_position) and placed.shift.any()) for placed in (image, labels))
 
 
 def _comparable(image: Placement, labels: Placement) -> tuple[Placement, Placement, list[str]]:

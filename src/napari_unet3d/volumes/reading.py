@@ -7,29 +7,24 @@ apart by their first bytes or by the files they hold. The module of a format is 
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.axes import Pick
+from napari_unet3d.volumes.named import READABLE, file_kind, folder_kind, refused_address
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\3\4"
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-_READABLE = (
-    "a TIFF, a folder of TIFF or PNG slices, a sample folder with image/ and mask/, "
-    "file.h5:/dataset, or a Zarr or OME-Zarr folder"
-)
-_OTHERS = (
-    (b"\x89PNG", "a single PNG, which is 2D; pass the folder that holds all slices"),
-    (b"PK\3\4", "a zip archive; unpack it first"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer and not the data; fetch it with git lfs pull"),
-)
-_SNIFFED_BYTES = 512
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ims")
+_SNIFFED_BYTES = 1024
 
 
 def read_volume(
@@ -39,6 +34,7 @@ def read_volume(
     dataset: str | None = None,
     channel: int | None = None,
     timepoint: int | None = None,
+    kind: Literal["image", "labels"] = "image",
 ) -> Volume:
     """Return the volume at a path; its voxels are read when they are asked for, where the file allows it.
 
@@ -54,18 +50,22 @@ def read_volume(
         of the slices that are meant, such as ``DAPI_*.tif``. It may stand behind a colon in the path as well.
     channel, timepoint
         Which channel and which point in time, counted from 0; None takes all channels, and the only point in time.
+    kind
+        Labels keep whole numbers of 64 bits; an image has those of 32.
 
     Raises
     ------
     VolumeError
         If nothing can be read there, it is damaged, or it is not one volume.
     """
+    if refusal := refused_address(os.fspath(path)):
+        raise VolumeError(refusal)
     place, inside = _split(path)
     if inside is not None and dataset is not None:
         raise VolumeError(f"{shown(path)} names the array {inside!r} and dataset={dataset!r} another; name one.")
     dataset = inside if inside is not None else dataset
     with _explained(place):
-        volume = _read(place, dataset, Pick(axes, channel, timepoint))
+        volume = _read(place, dataset, Pick(axes, channel, timepoint, kind == "labels"))
     stem = (
         place.name.split(".")[0] if place.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.zarr")) else place.stem
     )
@@ -84,7 +84,7 @@ def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:
     place = Path(folder)
     if not is_sample(place):
         raise VolumeError(f"{shown(place)} is no sample: a sample is a folder that holds the folders image/ and mask/.")
-    image, mask = (read_volume(place / part) for part in ("image", "mask"))
+    image, mask = read_volume(place / "image"), read_volume(place / "mask", kind="labels")
     return replace(image, name=f"{place.name} image"), replace(mask, name=f"{place.name} mask")
 
 
@@ -103,7 +103,7 @@ def list_arrays(path: str | os.PathLike[str]) -> list[ArrayInfo]:
     """
     place = Path(path)
     with _explained(place):
-        if place.is_dir() and _is_zarr(place):
+        if (place.is_dir() and _is_zarr(place)) or _holds_zarr(place):
             from napari_unet3d.volumes.ome_zarr import list_zarr
 
             return list_zarr(place)
@@ -130,7 +130,16 @@ def _read(place: Path, dataset: str | None, pick: Pick) -> Volume:
         from napari_unet3d.volumes.tiff import read_tiff
 
         return read_tiff(place, dataset, pick)
-    raise VolumeError(_what_it_is(place, start))
+    if start.startswith(_ZIP) and _holds_zarr(place):
+        from napari_unet3d.volumes.ome_zarr import read_zarr
+
+        return read_zarr(place, dataset, pick)
+    kind = file_kind(place, start)
+    raise VolumeError(
+        f"{shown(place)} is {kind}."
+        if kind
+        else f"{shown(place)} is no volume that can be read. What works: {READABLE}."
+    )
 
 
 def _read_folder(place: Path, dataset: str | None, pick: Pick) -> Volume:
@@ -138,20 +147,11 @@ def _read_folder(place: Path, dataset: str | None, pick: Pick) -> Volume:
         from napari_unet3d.volumes.ome_zarr import read_zarr
 
         return read_zarr(place, dataset, pick)
+    if kind := folder_kind(place):
+        raise VolumeError(f"{shown(place)} is {kind}.")
     from napari_unet3d.volumes.slices import read_slices
 
     return read_slices(place / "image" if is_sample(place) else place, dataset, pick)
-
-
-def _what_it_is(place: Path, start: bytes) -> str:
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        wanted = "a TIFF" if place.suffix.lower() in (".tif", ".tiff") else "a volume"
-        return f"{shown(place)} is a web page, not {wanted}: the download gave a page instead of the file."
-    for magic, what in _OTHERS:
-        if start.startswith(magic):
-            return f"{shown(place)} is {what}."
-    return f"{shown(place)} is no volume that can be read. What works: {_READABLE}."
 
 
 def _split(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
@@ -163,7 +163,7 @@ def _split(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     at = text.rfind(":")
     while at > 0 and not os.path.lexists(text):
         left = Path(text[:at])
-        if left.exists() or left.suffix.lower() in (".h5", ".hdf5", ".hdf"):
+        if os.path.lexists(left) or left.suffix.lower() in _HDF5_SUFFIXES:
             return left, text[at + 1 :].lstrip(":") or None
         at = text.rfind(":", 0, at)
     return Path(text), None
@@ -171,6 +171,16 @@ def _split(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
 
 def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _ZARR_FILES)
+
+
+def _holds_zarr(place: Path) -> bool:
+    """Return whether a zip file holds a Zarr, at its top or in its only folder."""
+    try:
+        with zipfile.ZipFile(place) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return any(name.rpartition("/")[2] in _ZARR_FILES and name.count("/") <= 1 for name in names)
 
 
 def _is_hdf5(place: Path) -> bool:
@@ -198,3 +208,8 @@ def _explained(place: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise VolumeError(f"{shown(place)} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, UnicodeError) as error:
+        # What the system does not take for a path, such as a zero byte in it.
+        if "\0" not in os.fspath(place):
+            raise
+        raise VolumeError(f"{shown(place)!r} is no path: it holds a zero byte.") from error

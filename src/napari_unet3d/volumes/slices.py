@@ -87,7 +87,7 @@ def read_slices(folder: Path, pattern: str | None = None, pick: Pick = EVERYTHIN
     for name, found in zip(numbered.names, slices, strict=True):
         _refuse_if_different(folder / numbered.names[0], slices[0], folder / name, found)
     stack = PlaneStack((len(slices),), [found.plane for found in slices], slices[0].shape, slices[0].dtype)
-    data, notes = arrange(stack, "zyx", shown(folder))
+    data, notes = arrange(stack, "zyx", shown(folder), pick)
     calibration = _calibration(folder / numbered.names[0])
     return Volume(data, calibration, notes=(*calibration.notes, *numbered.notes, *notes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_unet3d.volumes.calibration import UNCALIBRATED, Calibration, calibrate
+
+_LABELS_NAME = re.compile(r"(?<![a-z])(labels?|masks?|seg[a-z]*|annotations?|instances?)(?![a-z])")
 
 
 class VolumeData(Protocol):
@@ -145,6 +148,17 @@ class ArrayInfo:
     def is_integral(self) -> bool:
         """Return whether its numbers are whole, so that they can be labels."""
         return np.dtype(self.dtype).kind in "bui"
+
+    @property
+    def is_volume(self) -> bool:
+        """Return whether it may be a volume: numbers, with three axes or with channels or time besides."""
+        is_number = self.dtype.lstrip("<>|=")[:1] in "buif" and not self.dtype.startswith("bytes")
+        return is_number and len(self.shape) >= 3 and sum(size > 1 for size in self.shape) <= 5
+
+    @property
+    def looks_like_labels(self) -> bool:
+        """Return whether it holds labels by its name and its type."""
+        return self.is_integral and _LABELS_NAME.search(self.name.lower()) is not None
 
     def __str__(self) -> str:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.tasks.jobs import OnDisk
 from napari_unet3d.volumes.arrays import arrange
+from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, Calibration, normalize_unit
 from napari_unet3d.volumes.volume import Volume
 from napari_unet3d.widgets.space import AXES, Space, space_of
@@ -166,7 +167,7 @@ def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, po
         letters = "zyx"[:extra] + ("c" if taken is None else "1") + "zyx"[extra:]
         if taken is not None:
             source = _At(data, extra, taken)
-    voxels, notes = arrange(source, letters, where)
+    voxels, notes = arrange(source, letters, where, Pick(is_labels=hasattr(layer, "selected_label")))
     unit, notes_on_units = _unit(layer, axes)
     size = tuple(float(abs(n)) for n in space.scale)
     volume = Volume(

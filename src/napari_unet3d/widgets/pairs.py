@@ -6,18 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.errors import SpecError, Unet3dError
 from napari_unet3d.tasks.jobs import PairPlace
+from napari_unet3d.volumes.places import Placement, overlay
 from napari_unet3d.widgets.layers import LayerVolume, labels_like
 from napari_unet3d.widgets.words import times
 
 if TYPE_CHECKING:
     from napari.layers import Labels
+
+
+_ADVICE = "Give both the same voxel size, unit and position under Data."
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +66,22 @@ class Pair:
 
 def _origin(painted: LayerVolume, image: LayerVolume) -> tuple[int, int, int]:
     """Return where the first voxel of the labels lies in the image, in its voxels."""
-    ours = [painted.space.to_world(point) for point in ((0, 0, 0), (1, 1, 1), (2, 0, 1))]
-    first, *others = (image.space.to_voxels(point) for point in ours)
-    start = np.rint(first)
-    wanted = [start + np.array(step) for step in ((1, 1, 1), (2, 0, 1))]
-    is_on_grid = np.allclose(first, start, atol=0.1) and all(
-        np.allclose(found, expected, atol=0.1) for found, expected in zip(others, wanted, strict=True)
-    )
-    inside = Box.whole(painted.shape).shifted((int(start[0]), int(start[1]), int(start[2])))
-    if not is_on_grid or inside.intersection(Box.whole(image.shape)) != inside:
+    origin = overlay(_placement(image), _placement(painted), advice=_ADVICE).origin
+    inside = Box.whole(painted.shape).shifted(origin)
+    if inside.intersection(Box.whole(image.shape)) != inside:
         raise SpecError(
-            f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) does not "
-            f"lie on the voxels of '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}); "
-            "annotation must."
+            f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) reaches "
+            f"beyond '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}). {_ADVICE}"
         )
-    return int(start[0]), int(start[1]), int(start[2])
+    return origin
+
+
+def _placement(found: LayerVolume) -> Placement:
+    """Return how a layer lies in space. napari always has numbers; without a unit of length they can be any."""
+    units = set(found.space.units)
+    return Placement(
+        found.shape, *found.space.matrix, units.pop() if len(units) == 1 else "", name=f"'{found.layer.name}'"
+    )
 
 
 def reading(pairs: Sequence[Pair]) -> Callable[[], tuple[list[Targets], str]]:

@@ -58,16 +58,17 @@ class Space:
 
     def to_world(self, voxel: Sequence[float]) -> npt.NDArray[np.float64]:
         """Return where a voxel (z, y, x) lies, in `units`."""
-        matrix, shift = self._matrix
+        matrix, shift = self.matrix
         return np.asarray(matrix @ np.asarray(voxel, float) + shift)
 
     def to_voxels(self, point: Sequence[float]) -> npt.NDArray[np.float64]:
         """Return which voxel (z, y, x) lies at a point; a fraction between voxels."""
-        matrix, shift = self._matrix
+        matrix, shift = self.matrix
         return np.asarray(np.linalg.solve(matrix, np.asarray(point, float) - shift))
 
     @property
-    def _matrix(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def matrix(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return (3, 3) and (3,): a voxel times the first, plus the second, lies there, in `units`."""
         from napari.utils.transforms import Affine
 
         linear = Affine(rotate=self.rotate, scale=self.scale, shear=self.shear, ndim=3).linear_matrix

@@ -281,7 +281,7 @@ class TiffFile:
 
     def _first_number(self, file: BinaryIO, entry: Entry) -> int:
         """Return the first whole number behind an entry; 0 if it holds none."""
-        values = self._layout_value(file, entry) if entry[0] in _INTEGERS else ()
+        values: Any = self._layout_value(file, entry) if entry[0] in _INTEGERS else ()
         return int(values[0]) if len(values) else 0
 
     def _layout(self, file: BinaryIO, entries: Mapping[int, Entry], index: int) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 import tifffile
 
 from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.blame import raised_in
 from napari_unet3d.volumes.tiff.descriptions import Lead, letters_of
 from napari_unet3d.volumes.tiff.sizes import Found
 
@@ -55,7 +56,7 @@ def open_tiff(path: Path) -> Iterator[Any]:
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     except (AttributeError, TypeError) as error:
-        if _comes_from_tifffile(error):
+        if raised_in(error, "tifffile", "imagecodecs"):
             raise _damaged(path, error) from error
         raise
     finally:
@@ -66,14 +67,6 @@ def open_tiff(path: Path) -> Iterator[Any]:
 
 def _damaged(path: Path, reason: object) -> VolumeError:
     return VolumeError(f"{shown(path)} is damaged: {reason}. Copy or download it again.")
-
-
-def _comes_from_tifffile(error: Exception) -> bool:
-    """Return whether an error was raised inside the library, and not by this program's use of it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("tifffile", "imagecodecs"))
 
 
 class _ErrorLog(logging.Handler):

@@ -71,7 +71,7 @@ def read_tiff(path: Path, series: str | None = None, pick: Pick = EVERYTHING) ->
             for letter, size in zip(letters, shape, strict=True)
         )
     named = name_axes(file.where, chosen.stack.shape, letters, pick)
-    data, notes = arrange(chosen.stack, named, file.where, pick.positions(named))
+    data, notes = arrange(chosen.stack, named, file.where, pick)
     calibration = chosen.found.calibrate()
     return Volume(data, calibration, notes=(*calibration.notes, *chosen.notes, *notes))
 

@@ -1,0 +1,113 @@
+"""From an HDF5 file to a volume: which of its arrays is meant, its axes and its voxel size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.arrays import arrange
+from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attributes
+from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
+from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
+from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
+from napari_unet3d.volumes.hdf5.kinds import full_size_cells, understand
+from napari_unet3d.volumes.hdf5.links import arrays_in, explained, foreign, foreign_links, resolve
+from napari_unet3d.volumes.volume import ArrayInfo, Volume
+
+
+def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -> Volume:
+    """Return the volume in an array of an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dataset
+        The path of the array inside the file; None if it holds one volume.
+    pick
+        Which axes, channel and point in time are wanted; without axes (z, y, x), or those that the writer names.
+
+    Raises
+    ------
+    VolumeError
+        If the array is missing, ambiguous, lies in another file, or the file is damaged or in use.
+    """
+    with explained(path):
+        file = h5py.File(path, "r")
+        try:
+            if is_imaris(file):
+                return _read_imaris(file, path, dataset, pick)
+            return _read_array(file, path, dataset, pick)
+        except BaseException:
+            # The traceback would keep the file open, and with that locked for others.
+            file.close()
+            raise
+
+
+def list_hdf5(path: Path) -> list[ArrayInfo]:
+    """Return the arrays in an HDF5 file; those that lie in other files are left out."""
+    with explained(path), h5py.File(path, "r") as file:
+        return arrays_in(file)
+
+
+def _read_array(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:
+    """Return the volume in an open file, which its array keeps open."""
+    where = shown(path)
+    array = resolve(file, dataset or _only_array(file, where), where)
+    label = f"{where}:{array.name}"
+    stored = Hdf5Array(array, path)
+    meant = understand(stored, array)
+    attributes = _attributes(array)
+    found = axes_in_attributes(attributes, stored.ndim) or meant.axes or unnamed_axes(stored.shape, stored.dtype)
+    named = name_axes(label, stored.shape, found, pick)
+    data, notes = arrange(meant.data, named, label, pick)
+    calibration = size_in_attributes(attributes, named)
+    return Volume(data, calibration, notes=(*calibration.notes, *meant.notes, *notes, *stored.note_on_chunks()))
+
+
+def _read_imaris(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:
+    where = shown(path)
+    image = ImarisImage(file, path, (dataset or "").strip("/"))
+    named = name_axes(where, image.shape, "tczyx", pick)
+    data, notes = arrange(image, named, where, pick)
+    calibration = imaris_calibration(file, image.shape)
+    return Volume(data, calibration, notes=(*calibration.notes, *notes))
+
+
+def _only_array(file: Any, where: str) -> str:
+    """Return the name of the only array in a file that can be a volume.
+
+    Raises
+    ------
+    VolumeError
+        If there are several, with the list: labels, thumbnails and images cannot be told apart by their shape.
+    """
+    arrays = arrays_in(file)
+    volumes = full_size_cells([info for info in arrays if info.is_volume])
+    # A single array of numbers that are none is refused with its type.
+    volumes = volumes or [info for info in arrays if len(info.shape) > 2][:2]
+    if len(volumes) == 1:
+        return volumes[0].name
+    links = foreign_links(file)
+    if not arrays and links:
+        raise foreign(where, *links[0])
+    listed = "; ".join(map(str, volumes or arrays)) or "no arrays"
+    what = "several arrays" if volumes else "no 3D array"
+    largest = max(volumes, key=lambda info: (not info.looks_like_labels, math.prod(info.shape)), default=None)
+    example = f" Name one: {where}:{largest.name}" if largest else ""
+    raise VolumeError(f"{where} holds {what}: {listed}.{example}")
+
+
+def _attributes(array: Any) -> dict[str, Any]:
+    """Return the attributes of an array that can be read; a damaged one is as if it were not there."""
+    found = {}
+    for name in array.attrs:
+        try:
+            found[str(name)] = array.attrs[name]
+        except (OSError, RuntimeError, TypeError, ValueError, KeyError):
+            continue
+    return found

@@ -1,0 +1,100 @@
+"""What a file or a folder is that cannot be read, by its first bytes or its files, and what to do with it.
+
+Formats that biologists meet are named for what they are; of the rest is said what works.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from pathlib import Path
+
+READABLE = (
+    "a TIFF, a folder of TIFF or PNG slices, a sample folder with image/ and mask/, "
+    "file.h5:/dataset, an Imaris file, or a Zarr or OME-Zarr, as a folder or in a zip file"
+)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]{1,12})://", re.IGNORECASE)
+_CONVERT = "open it in Fiji with Bio-Formats and save it as a TIFF, or convert it with bioformats2raw"
+_KINDS = (
+    (0, b"\x89PNG", "a single PNG, which is 2D; pass the folder that holds all slices"),
+    (0, b"\xff\xd8\xff", "a single JPEG, which is 2D and changes intensities; use the original images"),
+    (0, b"BM", "a single BMP, which is 2D; save all slices as TIFF and pass their folder"),
+    (0, b"PK\3\4", "a zip archive that holds no Zarr; unpack it first"),
+    (0, b"PK\5\6", "an empty zip archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (0, b"Rar!", "a rar archive; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer and not the data; fetch it with git lfs pull"),
+    (0, b"ZISRAWFILE", f"a Zeiss CZI; {_CONVERT}"),
+    (0, b"\xda\xce\xbe\x0a", f"a Nikon ND2; {_CONVERT}"),
+    (0, b"\x70\0\0\0", f"a Leica LIF; {_CONVERT}"),
+    (0, b"\xd0\xcf\x11\xe0", f"an Olympus OIB or another OLE file; {_CONVERT}"),
+    (0, b"NRRD", "an NRRD; open it in Fiji or 3D Slicer and save it as a TIFF"),
+    (128, b"DICM", "a DICOM file; open the series in Fiji or 3D Slicer and save it as a TIFF"),
+    (0, b"\x93NUMPY", "a NumPy array; write it with tifffile.imwrite, or add it to napari as a layer"),
+    (208, b"MAP ", "an MRC file; open it in Fiji or with the package mrcfile, and save it as a TIFF"),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image; save the slices as TIFF"),
+)
+_NIFTI = "NIfTI, the format of brain imaging; open it in Fiji or with the package nibabel, and save it as a TIFF"
+
+
+def refused_address(text: str) -> str:
+    """Return why an address is not read; nothing if it is a path."""
+    found = _ADDRESS.match(text)
+    if found is None:
+        return ""
+    if found[1].lower() == "file":
+        return f"{text} is an address; pass the path of the file itself."
+    return f"{text} is an address in a network, which is not opened. Download the volume, and pass its path."
+
+
+def file_kind(path: Path, start: bytes) -> str:
+    """Return what a file is, from its first bytes, with what to do; nothing if it is not known."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        wanted = "a TIFF" if path.suffix.lower() in (".tif", ".tiff") else "a volume"
+        return f"a web page, not {wanted}: the download gave a page instead of the file"
+    if text.startswith(b"<") and b"<ome" in text[:400]:
+        return "the metadata of an OME-TIFF; pass one of the .ome.tif files beside it"
+    if start.startswith(b"\x1f\x8b"):
+        inside = _gunzipped(start)
+        return f"a gzip archive of {_NIFTI}" if _is_nifti(inside) else "a gzip archive; unpack it first"
+    if _is_nifti(start):
+        return f"a {_NIFTI}"
+    return next((what for at, magic, what in _KINDS if start[at:].startswith(magic)), "")
+
+
+def folder_kind(folder: Path) -> str:
+    """Return what a folder is, with what to do; nothing if it is not known."""
+    attributes = _small_json(folder / "attributes.json")
+    if "n5" in attributes or folder.suffix.lower() == ".n5" or {"dataType", "blockSize"} <= attributes.keys():
+        return "an N5; convert it to OME-Zarr, such as with Fiji (N5 plugin) or n5-to-zarr"
+    info = _small_json(folder / "info")
+    if str(info.get("@type", "")).startswith("neuroglancer") or {"scales", "data_type"} <= info.keys():
+        return (
+            "a Neuroglancer precomputed volume; convert it to OME-Zarr or TIFF, such as with the package cloud-volume"
+        )
+    if (folder / "model.json").is_file() and folder.suffix == ".unet3d":
+        return "a model and no volume; pass it with --model"
+    return ""
+
+
+def _is_nifti(start: bytes) -> bool:
+    return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
+
+
+def _gunzipped(start: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, 512)
+    except zlib.error:
+        return b""
+
+
+def _small_json(path: Path) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            found = json.loads(file.read(1 << 20))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
