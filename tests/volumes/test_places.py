@@ -51,7 +51,7 @@ def test_what_one_of_two_does_not_know_agrees_and_is_said(size, unit, swaps, has
 @given(SIZES, UNITS, UNITS)
 def test_equal_numbers_of_unequal_units_are_never_one_size(size, ours, theirs):
     assume(ours != theirs)
-    with pytest.raises(SpecError, match="must be of one size.*--same-place"):
+    with pytest.raises(SpecError, match=r"must be of one size.*--same-place"):
         overlay_of(_volume(size, ours), _volume(size, theirs))
     assert overlay_of(_volume(size, ours), _volume(size, theirs), same_place=True).origin == (0, 0, 0)
 
@@ -79,7 +79,7 @@ def test_a_resolution_for_printing_is_no_size():
 )
 def test_what_cannot_be_one_place_is_refused_with_both(labels, words):
     image = _volume((0.4, 0.2, 0.2), "um", None if "say" in words else (0.4, 0.2, 0.2))
-    with pytest.raises(SpecError, match=f"The image has 8 x 9 x 10 voxels of 0.4 x 0.2 x 0.2 um.*{words}"):
+    with pytest.raises(SpecError, match=rf"The image has 8 x 9 x 10 voxels of 0.4 x 0.2 x 0.2 um.*{words}"):
         overlay_of(image, labels)
 
 

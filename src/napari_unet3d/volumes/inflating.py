@@ -14,6 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 _ZSTD_MAGIC = 0xFD2FB528
+# The longest header that states a size.
+_HEADER = 32
+
+Buffer = bytes | memoryview
 
 
 class TooMuchError(ValueError):
@@ -23,7 +27,7 @@ class TooMuchError(ValueError):
         super().__init__(f"it inflates to more than the {limit:,} bytes that it declares")
 
 
-def inflate(data: bytes, codec: str, limit: int) -> bytes | None:
+def inflate(data: Buffer, codec: str, limit: int) -> bytes | None:
     """Return what compressed bytes become, at most `limit` bytes; None where their codec can be trusted with them.
 
     Parameters
@@ -44,11 +48,16 @@ def inflate(data: bytes, codec: str, limit: int) -> bytes | None:
     """
     name = codec.removeprefix("numcodecs.")
     if name in _STATED:
-        stated = _STATED[name](data)
+        stated = _STATED[name](bytes(data[:_HEADER]))
         if stated is not None and stated > limit:
             raise TooMuchError(limit)
-        return None if stated is not None else _unknown_zstd(data, limit) if name == "zstd" else None
+        return None if stated is not None else _unknown_zstd(bytes(data), limit) if name == "zstd" else None
     return _STREAMS[name](data, limit) if name in _STREAMS else None
+
+
+def can_state_size(codec: str) -> bool:
+    """Return whether compressed bytes of a codec begin with a header that states what they become."""
+    return codec.removeprefix("numcodecs.") in _STATED
 
 
 def _zstd_size(data: bytes) -> int | None:
@@ -81,8 +90,8 @@ def _unknown_zstd(data: bytes, limit: int) -> bytes:
         raise ValueError(f"its zstd data are damaged, or more than the {limit:,} bytes that it declares") from error
 
 
-def _stream(make: Callable[[], Any]) -> Callable[[bytes, int], bytes]:
-    def inflate_stream(data: bytes, limit: int) -> bytes:
+def _stream(make: Callable[[], Any]) -> Callable[[Buffer, int], bytes]:
+    def inflate_stream(data: Buffer, limit: int) -> bytes:
         unpack = make()
         try:
             inflated: bytes = unpack.decompress(data, limit + 1)
@@ -98,7 +107,7 @@ def _stream(make: Callable[[], Any]) -> Callable[[bytes, int], bytes]:
 
 
 _STATED: dict[str, Callable[[bytes], int | None]] = {"zstd": _zstd_size, "blosc": _blosc_size, "lz4": _lz4_size}
-_STREAMS: dict[str, Callable[[bytes, int], bytes]] = {
+_STREAMS: dict[str, Callable[[Buffer, int], bytes]] = {
     "gzip": _stream(lambda: zlib.decompressobj(wbits=31)),
     "zlib": _stream(zlib.decompressobj),
     "lzma": _stream(lzma.LZMADecompressor),

@@ -84,7 +84,7 @@ def order_slices(names: Sequence[str], where: str, wanted: str | None = None) ->
             listed = _listed([pattern_of(name) for name in names])
             raise VolumeError(f"{where} holds no slice called {wanted!r}; its names are like: {listed}.")
         return Numbered(_in_order(chosen, where))
-    originals, copies = _without_copies(names)
+    originals, copies = _without_copies(sorted(names, key=natural_key))
     groups: dict[str, list[str]] = {}
     for name in originals:
         groups.setdefault(pattern_of(name), []).append(name)
@@ -155,7 +155,8 @@ def _has_one_step(column: Sequence[Decimal]) -> bool:
 def _several(names: Sequence[str], column: Sequence[Decimal], where: str) -> VolumeError:
     """Return the error for a number that comes more than once: channels, points in time, or several stacks."""
     at = next((at for at, (before, after) in enumerate(pairwise(column)) if after <= before), 0)
-    example = _one_of_several(names)
+    pattern = _one_of_several(names)
+    example = f", such as {where}:{pattern}" if pattern else ""
     return VolumeError(
         f"{where} holds several stacks, or channels, or a slice twice: {names[at + 1]} follows {names[at]}. "
         f"Choose one channel or point in time by its name{example}, or keep it in a folder of its own."
@@ -163,16 +164,17 @@ def _several(names: Sequence[str], column: Sequence[Decimal], where: str) -> Vol
 
 
 def _one_of_several(names: Sequence[str]) -> str:
-    """Return a pattern that leaves one of several stacks: of the numbers in the names all but one are kept."""
+    """Return the pattern of the longest of several stacks: of the numbers in the names all but one are kept."""
     texts = [_WHOLE.findall(name) for name in names]
+    pieces = _WHOLE.split(names[0])
+    found: list[tuple[int, str]] = []
     for counted in range(len(texts[0])):
-        pieces = _WHOLE.split(names[0])
         fixed = ["*" if at == counted else text for at, text in enumerate(texts[0])]
-        pattern = "".join(piece + (fixed[at] if at < len(fixed) else "") for at, piece in enumerate(pieces))
-        rest = [row for name, row in zip(names, texts, strict=True) if fnmatchcase(name, pattern)]
-        if 1 < len(rest) < len(names) and _has_one_step([Decimal(row[counted]) for row in rest]):
-            return f", such as {pattern}"
-    return ""
+        pattern = pieces[0] + "".join(number + piece for number, piece in zip(fixed, pieces[1:], strict=True))
+        rest = [Decimal(row[counted]) for name, row in zip(names, texts, strict=True) if fnmatchcase(name, pattern)]
+        if 1 < len(rest) < len(names) and _has_one_step(rest):
+            found.append((len(rest), pattern))
+    return max(found, default=(0, ""), key=lambda one: one[0])[1]
 
 
 def _gap(names: Sequence[str], column: Sequence[Decimal], where: str) -> VolumeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numcodecs
@@ -14,7 +15,7 @@ import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
 
-from napari_unet3d.volumes.inflating import inflate
+from napari_unet3d.volumes.inflating import can_state_size, inflate
 
 # Checksums and headers that lie around the bytes of a chunk.
 _SLACK = 4096
@@ -61,6 +62,10 @@ class _Codec(BytesBytesCodec):  # type: ignore[misc]
     def is_fixed_size(self) -> bool:
         return bool(self.inner.is_fixed_size)
 
+    @cached_property
+    def _name(self) -> str:
+        return str(self.inner.to_dict().get("name", ""))
+
     def to_dict(self) -> Any:
         return self.inner.to_dict()
 
@@ -71,7 +76,11 @@ class _Codec(BytesBytesCodec):  # type: ignore[misc]
         return replace(self, inner=self.inner.evolve_from_array_spec(array_spec))
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        done = await asyncio.to_thread(self._inflated, chunk_bytes, chunk_spec)
+        if can_state_size(self._name):
+            # Only a header is looked at: no thread is needed for that.
+            done = self._inflated(chunk_bytes, chunk_spec)
+        else:
+            done = await asyncio.to_thread(self._inflated, chunk_bytes, chunk_spec)
         return await self.inner._decode_single(chunk_bytes, chunk_spec) if done is None else done
 
     def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
@@ -79,8 +88,7 @@ class _Codec(BytesBytesCodec):  # type: ignore[misc]
         return self.inner._decode_sync(chunk_bytes, chunk_spec) if done is None else done
 
     def _inflated(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        name = str(self.inner.to_dict().get("name", ""))
-        inflated = inflate(chunk_bytes.to_bytes(), name, self.limit)
+        inflated = inflate(memoryview(chunk_bytes.as_numpy_array()), self._name, self.limit)
         return None if inflated is None else chunk_spec.prototype.buffer.from_bytes(inflated)
 
 
@@ -99,7 +107,7 @@ class _Compressor(numcodecs.abc.Codec):  # type: ignore[misc]
         return self.inner.encode(buf)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        inflated = inflate(bytes(buf), str(self.codec_id), self.limit)
+        inflated = inflate(memoryview(buf).cast("B"), str(self.codec_id), self.limit)
         return self.inner.decode(buf, out) if inflated is None else inflated
 
     def get_config(self) -> dict[str, Any]:
