@@ -268,6 +268,23 @@ def test_a_zip_of_a_zarr_is_read_as_the_folder_is(tmp_path):
         assert np.array_equal(read_volume(f"{tmp_path / name}:b").data[2:4, 5], VALUES[::2][2:4, 5])
 
 
+@pytest.mark.parametrize(
+    "description", ['{"shape": [9, 20, 30]}', '{"axes": "ZYX", "shape": [9, 20, 30]}', "shape=(9, 20, 30)"]
+)
+@pytest.mark.parametrize("has_directories", [True, False])
+def test_the_description_of_every_version_of_tifffile_is_understood(tmp_path, description, has_directories):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for at, plane in enumerate(VALUES if has_directories else [VALUES.reshape(-1, 30)]):
+            text = description if at == 0 else None
+            writer.write(plane, description=text, metadata=None, contiguous=False)
+    if not has_directories:
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+            tif.pages.first.tags[257].overwrite(20)
+            tif.pages.first.tags[278].overwrite(20)
+            tif.pages.first.tags[279].overwrite(20 * 30 * 2)
+    assert np.array_equal(read_volume(tmp_path / "a.tif").data[...], VALUES)
+
+
 def test_planes_of_a_tiff_are_counted_once_however_their_directories_are_written(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", VALUES, bigtiff=True, byteorder=">")
     file = TiffFile(tmp_path / "a.tif")

@@ -98,17 +98,27 @@ def _count(text: str | None) -> int:
 
 
 def shaped_metadata(description: str) -> dict[str, Any]:
-    """Return the JSON that tifffile writes, with a "shape" of whole numbers; nothing if it is something else."""
-    if not description.startswith('{"shape":'):
+    """Return what tifffile writes, with a "shape" of whole numbers; nothing if it is something else.
+
+    It is JSON, in which older versions put the shape last; the oldest wrote ``shape=(5, 32, 32)``.
+    """
+    if found := re.match(r"shape=\(([\d, ]+)\)", description):
+        return _with_shape({"shape": [int(size) for size in re.findall(r"\d{1,18}", found[1])]})
+    if not description.startswith("{") or '"shape":' not in description:
         return {}
     try:
-        found = json.loads(description)
+        return _with_shape(json.loads(description))
     except (ValueError, RecursionError):
-        match = re.match(r'\{"shape": \[([\d, ]+)\]', description)
-        found = {"shape": [int(size) for size in re.findall(r"\d{1,18}", match[1])]} if match else {}
+        # What is cut in the middle still says how many planes there were.
+        cut = re.search(r'"shape": \[([\d, ]+)\]', description)
+        return _with_shape({"shape": [int(size) for size in re.findall(r"\d{1,18}", cut[1])]}) if cut else {}
+
+
+def _with_shape(found: object) -> dict[str, Any]:
+    """Return a mapping if its "shape" is whole numbers above 0; nothing otherwise."""
     shape = found.get("shape") if isinstance(found, dict) else None
-    is_shape = isinstance(shape, list) and all(type(size) is int and 0 < size < 2**60 for size in shape)
-    return found if is_shape and shape else {}
+    is_shape = isinstance(shape, list) and shape and all(type(size) is int and 0 < size < 2**60 for size in shape)
+    return dict(found) if is_shape and isinstance(found, dict) else {}
 
 
 def is_shaped(description: str) -> bool:
