@@ -34,6 +34,17 @@ find_python() {
     return 1
 }
 
+python_of_version() { # the Python of a version such as 3.12: on the PATH, or under pyenv
+    local found
+    for found in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1"*/bin/python; do
+        if "$found" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
+            echo "$found"
+            return
+        fi
+    done
+    return 1
+}
+
 use_display() { # a screen for the tests that open a viewer: Xvfb, and the libraries that Qt and OpenGL load
     command -v xvfb-run >/dev/null && ldconfig -p 2>/dev/null | grep -q libxcb-cursor && return
     local packages="xvfb xauth libegl1 libgl1-mesa-dri libopengl0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from napari_unet3d.errors import Unet3dError, VolumeError, shown
 from napari_unet3d.network.store import CARD_FILE, SUFFIX, read_card
@@ -25,14 +23,14 @@ from napari_unet3d.widgets.notices import notify
 
 LayerTuples = list[tuple[Any, ...]]
 Reader = Callable[[str], LayerTuples]
+Kind = Literal["image", "labels"]
 
-_HDF5_SUFFIXES = (".h5", ".hdf5")
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".ims")
 _ZARR_FILES = {"zarr.json", ".zarray", ".zgroup"}
 _SLICE_SUFFIXES = (".tif", ".tiff", ".png")
 # A folder may hold millions of files; whose first thousands are no slices is none of slices.
 _LOOKED_AT = 5000
 _KERAS_GROUP = "/model_weights/"
-_LABELS_NAME = re.compile(r"(?<![a-z])(labels?|masks?|seg[a-z]*|annotations?|instances?)(?![a-z])")
 _AXES_ADVICE = re.compile(r"\baxes='([a-z]*)'")
 
 
@@ -108,7 +106,7 @@ def read_hdf5_layers(path: str) -> LayerTuples:
     """
     path = os.path.abspath(path)
     arrays = _volumes_in(path)
-    labels = {info.name for info in arrays if looks_like_labels(info)}
+    labels = {info.name for info in arrays if info.looks_like_labels}
     if arrays and arrays[0].name.startswith(_KERAS_GROUP):
         raise VolumeError(
             f"{shown(path)} holds the weights of a network and no volume; "
@@ -124,7 +122,8 @@ def read_hdf5_layers(path: str) -> LayerTuples:
         from napari_unet3d.widgets.choose_array import choose_arrays
 
         chosen = choose_arrays(path, arrays, labels)
-    read = ((_read_asking(f"{path}:{name}"), "labels" if is_labels else "image") for name, is_labels in chosen)
+    kinds: list[tuple[str, Kind]] = [(name, "labels" if is_labels else "image") for name, is_labels in chosen]
+    read = ((_read_asking(f"{path}:{name}", kind), kind) for name, kind in kinds)
     found = [(volume, kind) for volume, kind in read if volume is not None]
     return _layers(*found) if found else nothing()
 
@@ -152,37 +151,13 @@ def open_model(path: str) -> LayerTuples:
     return nothing()
 
 
-def looks_like_labels(info: ArrayInfo) -> bool:
-    """Return whether an array holds labels by its name and its type.
-
-    Examples
-    --------
-    >>> [looks_like_labels(ArrayInfo(name, (4, 4, 4), "uint16")) for name in ("/raw", "/volumes/labels/neuron_ids")]
-    [False, True]
-    >>> looks_like_labels(ArrayInfo("/seg_probability", (4, 4, 4), "float32"))
-    False
-    """
-    return info.is_integral and _LABELS_NAME.search(info.name.lower()) is not None
-
-
 def _volumes_in(path: str) -> list[ArrayInfo]:
     """Return the arrays that may be volumes: of numbers, with three axes or with channels or time besides."""
     try:
         listed = list_arrays(path)
     except VolumeError:
         return []
-    return [
-        info
-        for info in listed
-        if len(info.shape) >= 3 and sum(size > 1 for size in info.shape) <= 4 and _is_number(info.dtype)
-    ]
-
-
-def _is_number(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).kind in "buif"
-    except TypeError:  # compound types, as HDF5 spells them
-        return False
+    return [info for info in listed if info.is_volume]
 
 
 def _refuse_without_window(path: str, arrays: list[ArrayInfo]) -> None:
@@ -204,12 +179,12 @@ def can_ask() -> bool:
     return application is not None and application.thread() == QThread.currentThread()
 
 
-def _read_asking(path: str) -> Volume | None:
+def _read_asking(path: str, kind: Kind) -> Volume | None:
     """Return a volume, after asking for its axes where they are not clear; None if that is cancelled."""
     axes: str | None = None
     while True:
         try:
-            volume = read_volume(path, axes=axes)
+            volume = read_volume(path, axes=axes, kind=kind)
         except VolumeError as error:
             advice = _AXES_ADVICE.search(str(error))
             if advice is None or not can_ask():
