@@ -24,6 +24,7 @@ from napari_unet3d.core.normalize import Scaling, measure
 from napari_unet3d.core.postprocess import Writable, clean_up, evidence, evident_classes
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.tasks.check_device import check_device
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.specs import PredictSpec
 
@@ -132,6 +133,7 @@ def predict(
     scaling = measure(model.card.normalization, volume)
     for text in scaling.notes:
         yield Note(text)
+    yield from check_device(plan, device)
     run = _Run(volume, model, spec, sink, device, scaling, scratch=scratch, focus=focus)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
