@@ -109,7 +109,7 @@ def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> Traini
         learnt=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.training, strict=True)),
         held_out=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.held_out, strict=True)),
         boxes=tuple(boxes),
-        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note])),
+        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note, *_unscored(spec, split)])),
         fingerprints=tuple(_fingerprint(volume, image) for volume, image in zip(volumes, images, strict=True)),
         voxel_size=pairs[0].voxel_size,
         unit=pairs[0].unit,
@@ -149,6 +149,21 @@ def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
         (there,) = set(spec.class_names) - set(missing)
         return [f"Only {there} is annotated; a network learns a class by what is not of it, so annotate others too."]
     return [f"No voxel of {', '.join(missing)} is annotated; it cannot be learnt."] if missing else []
+
+
+def _unscored(spec: TrainSpec, split: Split) -> list[str]:
+    """Return why classes get no score, as one sentence, where some get none although something is held out."""
+    if not split.n_held_out:
+        return []
+    counts = np.sum([targets.counts for targets in split.held_out], axis=0)
+    there = [name for name, n in zip(spec.class_names, counts, strict=True) if n]
+    if len(there) == 1:
+        return [
+            f"There will be no score: only {there[0]} is annotated in what is held out, and a network that finds "
+            "nothing else would be perfect there. Annotate other classes too, or hold something else out."
+        ]
+    missing = [name for name, n in zip(spec.class_names[1:], counts[1:], strict=True) if not n]
+    return [f"There will be no score of {', '.join(missing)}: none is held out."] if missing else []
 
 
 def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -> Split:
