@@ -67,3 +67,10 @@ def test_labels_are_refused_where_a_boolean_array_is_needed():
         dice(true.astype(np.uint8), true)
     with pytest.raises(ValueError, match=r"`true` has shape \(2, 2\)"):
         dice(true, true[0])
+
+
+def test_only_what_is_compared_with_something_else_is_a_score():
+    assert Overlap(both=3, predicted=4, true=4, compared=8).is_a_score
+    assert not Overlap(both=8, predicted=8, true=8, compared=8).is_a_score
+    assert not Overlap(both=0, predicted=0, true=0, compared=8).is_a_score
+    assert not Overlap().is_a_score

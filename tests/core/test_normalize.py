@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from napari_unet3d.core.normalize import SAMPLE_VOXELS, Normalization, measure, sample_voxels
+from napari_unet3d.core.normalize import SAMPLE_VOXELS, WIDEST, Normalization, WithoutEdges, measure, sample_voxels
 from napari_unet3d.errors import VolumeError
 
 RNG = np.random.default_rng(0)
@@ -117,6 +117,138 @@ def test_the_sample_of_a_large_volume_is_bounded_and_spread_over_it(shape):
 def test_a_small_volume_is_its_own_sample():
     image = volume()
     np.testing.assert_array_equal(sample_voxels(image)[:, 0], image.ravel())
+
+
+SHAPE = (30, 40, 50)
+VOLUMES = {
+    "uint16 with a tail": lambda rng: rng.gamma(2, 300, SHAPE).astype(np.uint16) + 500,
+    "float32 noise": lambda rng: rng.normal(500, 20, SHAPE).astype(np.float32),
+    "float64 around 0": lambda rng: rng.normal(0, 1e-3, SHAPE),
+    "uint8": lambda rng: rng.normal(120, 25, SHAPE).clip(0, 255).astype(np.uint8),
+    "int16": lambda rng: rng.normal(-300, 200, SHAPE).astype(np.int16),
+}
+
+
+def padded(image: np.ndarray, share: float, axis: int, value: float) -> np.ndarray:
+    """Return a volume of which a share has one value, along the sides of an axis."""
+    n = round(image.shape[axis] * share / (1 - share) / 2)
+    return np.pad(image, [(n, n) if i == axis else (0, 0) for i in range(3)], constant_values=value)
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(list(VOLUMES)),
+    st.floats(0, 0.8),
+    st.integers(0, 2),
+    st.sampled_from(["0", "lowest", "dtype's highest"]),
+    st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_a_volume_is_scaled_as_it_would_be_without_its_padding(kind, name, share, axis, value, seed):
+    image = VOLUMES[name](np.random.default_rng(seed))
+    limit = 65535 if image.dtype.kind == "f" else np.iinfo(image.dtype).max
+    fill = {"0": 0, "lowest": image.min(), "dtype's highest": limit}[value]
+    normalization = Normalization(kind=kind)
+    alone, within = measure(normalization, image), measure(normalization, padded(image, share, axis, fill))
+    assert within.scale[0] == pytest.approx(alone.scale[0], rel=0.03)
+    assert within.offset[0] * alone.scale[0] == pytest.approx(alone.offset[0] * alone.scale[0], abs=0.05)
+
+
+@st.composite
+def hard_volumes(draw) -> np.ndarray:
+    """Volumes that were ruined: few photons, two or three values, fill values, tiny noise beside huge numbers."""
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    kind = draw(st.sampled_from(["photons", "few values", "clipped", "tiny noise"]))
+    if kind == "photons":
+        image = rng.poisson(draw(st.floats(0.01, 3)), (12, 20, 30)).astype(np.uint16)
+    elif kind == "few values":
+        image = rng.choice(draw(st.lists(st.integers(0, 65535), min_size=1, max_size=3)), (12, 20, 30)).astype(
+            np.uint16
+        )
+    elif kind == "clipped":
+        image = (rng.normal(0, 200, (12, 20, 30)) - draw(st.floats(-600, 600))).clip(0).astype(np.uint16)
+    else:
+        image = rng.normal(1, 1e-6, (12, 20, 30)).astype(np.float32)
+    if draw(st.booleans()):
+        image[: draw(st.integers(0, 11))] = draw(st.sampled_from([0, 60000]))
+    return image
+
+
+@given(st.sampled_from(KINDS), hard_volumes())
+@settings(deadline=None, max_examples=200)
+def test_no_scaling_lets_raw_counts_through(kind, image):
+    scaling = measure(Normalization(kind=kind), image)
+    found, counts = np.unique(image, return_counts=True)
+    rest = image[image != found[counts.argmax()]]
+    if not rest.size:
+        assert scaling.scale == (0.0,)
+        assert "normalized to 0" in scaling.notes[0]
+        return
+    assert scaling.scale[0] > 0
+    assert "normalized to 0" not in " ".join(scaling.notes)
+    middle = np.percentile(scaling.apply(rest[:, None, None]), [1, 99])
+    assert np.abs(middle).max() <= WIDEST * 1.001
+
+
+@given(st.sampled_from(KINDS), st.sampled_from(list(VOLUMES)), st.integers(0, 1000))
+@settings(deadline=None, max_examples=30)
+def test_a_volume_without_frequent_values_is_scaled_by_the_plain_formulas(kind, name, seed):
+    image = VOLUMES[name](np.random.default_rng(seed))
+    scaling = measure(Normalization(kind=kind), image)
+    if kind == "percentiles":
+        low, high = np.percentile(image, [1, 99.8])
+        expected = float(low), 1 / float(high - low)
+    elif kind == "zscore":
+        expected = float(image.mean(dtype=np.float64)), 1 / float(image.std(dtype=np.float64))
+    else:
+        median = float(np.median(image))
+        deviation = float(np.median(np.abs(image.astype(np.float32) - np.float32(median))))
+        expected = median, 1 / (10.0 * 1.4826 * deviation)
+    assert (scaling.offset[0], scaling.scale[0], scaling.notes, scaling.read_as) == (*expected, (), ())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_values_become_zero_and_one(kind):
+    image = np.zeros((8, 9, 10), np.uint16)
+    image[4, 4:6, 4:6] = 900
+    np.testing.assert_array_equal(np.unique(measure(Normalization(kind=kind), image).apply(image)), [0, 1])
+
+
+def test_an_edge_of_padding_far_below_everything_is_read_as_a_little_darker_than_the_darkest():
+    image = RNG.normal(600, 10, (20, 30, 40)).astype(np.uint16)
+    image[:5] = 0
+    scaling = measure(Normalization(kind="background"), image)
+    scaled = scaling.apply(image)[..., 0]
+    assert -1.5 < scaled[:5].min() == scaled[:5].max() < scaled[5:].min()
+    assert "exactly 0 in 25.0 % of its voxels" in scaling.notes[0]
+    assert f"0 is read as {WithoutEdges(image, scaling)[0:1, 0:1, 0:1].item():g}" in scaling.notes[0]
+    np.testing.assert_array_equal(scaling.apply(np.asarray(WithoutEdges(image, scaling)[:, :, :]))[..., 0], scaled)
+    assert not image[:5].any()
+
+
+def test_clipped_counts_and_saturation_stay_where_they_are():
+    image = RNG.normal(0, 60, (20, 30, 40)).clip(0, 100).astype(np.uint8)
+    scaling = measure(Normalization(kind="background"), image)
+    assert scaling.read_as == ()
+    assert "exactly 0 or 100" in scaling.notes[0]
+
+
+class Island(Lazy):
+    """A volume too large for memory that is 0 but for a small part, which the coarse sample misses."""
+
+    def __getitem__(self, index):
+        z, y, x = (np.asarray(range(n)[s]) for n, s in zip(self.shape, index, strict=True))
+        noise = 1000 + (z[:, None, None] * 7919 + y[:, None] * 104729 + x * 1299709) % 97
+        inside = (abs(z - 150) < 30)[:, None, None] & (abs(y - 500) < 300)[:, None] & (abs(x - 500) < 300)
+        return np.where(inside, noise, 0).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_that_lies_in_the_padding_alone_does_not_decide(kind):
+    island = Island((1000, 1000, 1000))
+    scaling = measure(Normalization(kind=kind), island)
+    assert scaling.scale[0] > 0
+    assert 1000 <= scaling.offset[0] < 1097
 
 
 def test_choices_that_contradict_each_other_are_refused():

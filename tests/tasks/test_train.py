@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augmentation import PRESETS
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, SpecError, TrainingError
+from napari_unet3d.errors import (
+    MemoryBudgetError,
+    ModelError,
+    OutOfMemoryError,
+    OutputError,
+    SpecError,
+    TrainingError,
+    VolumeError,
+)
 from napari_unet3d.network import training
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.events import Checkpointed, HeldOut, Note, Started, StepDone, Validated
@@ -381,3 +392,64 @@ def test_one_class_alone_is_warned_of():
     events = train(with_changes(steps=1), [TrainingPair(IMAGE, labels, MEANINGS)])
     _, seen = run_to_end(events)
     assert any("Only ball is annotated" in event.text for event in seen if isinstance(event, Note))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_image_with_voxels_that_are_no_numbers_is_refused_before_it_is_learnt_from(bad, dtype):
+    with np.errstate(over="ignore"):
+        image = IMAGE.astype(dtype)
+        image[50, 3:5, 60:] = bad
+    with pytest.raises(VolumeError, match=r"Image 2 holds NaN, infinity .* 8 voxels .* \(50, 3, 60\)"):
+        run_to_end(train(SPEC, [PAIR, replace(PAIR, image=image)]))
+
+
+def test_what_training_does_not_read_may_hold_anything():
+    labels = np.zeros_like(LABELS)
+    labels[8] = LABELS[8]
+    image = IMAGE.astype(np.float32)
+    image[55:] = np.nan
+    _, events = run_to_end(train(with_changes(steps=1), [replace(PAIR, image=image, labels=labels)]))
+    assert any(isinstance(event, StepDone) for event in events)
+
+
+@pytest.mark.parametrize("painted", [1, 2])
+def test_where_one_class_is_held_out_there_is_no_score_and_it_is_said(painted):
+    labels = np.where(painted == LABELS, LABELS, 0).astype(np.uint8)
+    result, events = run_to_end(train(with_changes(steps=3), [replace(PAIR, labels=labels)]))
+    scores = [event for event in events if isinstance(event, Validated)]
+    assert scores
+    assert all(np.isnan(event.dice).all() and np.isnan(event.iou).all() for event in scores)
+    assert "dice ball" not in result.last.card.metrics
+    name = NAMES[painted - 1]
+    assert any(f"There will be no score: only {name}" in event.text for event in events if isinstance(event, Note))
+
+
+def test_a_class_that_is_not_held_out_has_no_score_while_others_have():
+    meanings = Meanings.painted((*NAMES, "rare"))
+    labels = LABELS.copy()
+    labels[8, :20, :20] = 3
+    spec = with_changes(
+        network=NetworkSpec(blocks=0, filters=2, classes=3),
+        class_names=meanings.class_names,
+        steps=1,
+        validation=(HeldOutBox(box=Box((52, 53), (0, 64), (0, 64))),),
+    )
+    result, events = run_to_end(train(spec, [replace(PAIR, labels=labels, meanings=meanings)]))
+    (score,) = [event for event in events if isinstance(event, Validated)]
+    assert np.isnan(score.dice).tolist() == [False, True]
+    assert result.scores is not None
+    assert result.scores.mean_dice == score.dice[0]
+    assert "There will be no score of rare: none is held out." in [e.text for e in events if isinstance(e, Note)]
+
+
+def test_more_patches_a_step_than_memory_holds_are_refused_by_arithmetic():
+    with pytest.raises(MemoryBudgetError, match=r"100,000,000 patches a step .* GiB may be used; about [\d,]+ fit"):
+        run_to_end(train(with_changes(batch=100_000_000), [PAIR]))
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_class_weights_that_mean_nothing_are_refused(weights):
+    with pytest.raises(ValidationError, match=r"class weights of .* cannot be"):
+        with_changes(class_weights=weights)
+    assert with_changes(class_weights=(0.0, 1.0)).weights_of_classes == (0.0, 1.0)

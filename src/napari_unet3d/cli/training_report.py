@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -102,10 +103,12 @@ def step_text(event: StepDone, losses: Sequence[float]) -> str:
 def score_text(event: Validated, losses: Sequence[float]) -> str:
     """Return a score as one line, with the voxels that it rests on."""
     recent = losses[-50:] or [float("nan")]
-    dice = ", ".join(f"{value:.3f} ({n:,} voxels)" for value, n in zip(event.dice, event.voxels, strict=True))
+    scored = [(value, n) for value, n in zip(event.dice, event.voxels, strict=True) if not math.isnan(value)]
+    dice = ", ".join(f"{value:.3f} ({n:,} voxels)" for value, n in scored)
     best = "  best so far" if event.is_best else ""
     loss = sum(recent) / len(recent)
-    return f"step {event.step:,}: loss {loss:.3f}, held out {event.loss:.3f}, Dice held out {dice}{best}"
+    text = f"step {event.step:,}: loss {loss:.3f}, held out {event.loss:.3f}"
+    return f"{text}, Dice held out {dice}{best}" if scored else f"{text}; only one class is held out, so no score{best}"
 
 
 def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output: Path, kept: int) -> str:
@@ -127,13 +130,15 @@ def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output
     names = result.last.card.class_names[1:]
     # A run that was forced on may have had other classes before.
     scores = [row for row in history if row["kind"] == "score" and all(row.get(f"dice {name}") for name in names)]
+    without = [name for name in names if scores and math.isnan(float(scores[-1][f"dice {name}"]))]
+    names = tuple(name for name in names if name not in without)
     if losses:
         lines.append(f"loss      {curve(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
     for name in names if scores else ():
         values = [float(row[f"dice {name}"]) for row in scores]
         lines.append(f"Dice      {curve(values)}  {name}: {values[0]:.3f} to {values[-1]:.3f}, held out")
     best = next((row for row in scores if int(row["step"]) == result.best_step), None)
-    if best is not None:
+    if best is not None and names:
         lines.append(
             f"{'class':<20} {'voxels held out':>16} {'Dice':>7} {'IoU':>7}   best model, step {result.best_step:,}"
         )
@@ -142,6 +147,10 @@ def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output
             lines.append(f"{name:<20} {int(best[f'voxels {name}']):>16,} {dice:>7.3f} {iou:>7.3f}")
     if not scores:
         lines.append("Nothing was scored: nothing is held out.")
+    if without:
+        lines.append(
+            f"No score of {', '.join(without)}: what is held out is not annotated as this and as something else."
+        )
     if kept == result.steps:
         lines.append(f"{shown(output)}: {result.steps:,} steps; best.unet3d and last.unet3d are models.")
     else:

@@ -51,6 +51,11 @@ class Overlap:
         )
 
     @property
+    def is_a_score(self) -> bool:
+        """Return whether the class could be missed and could be found where it is not: both it and others are true."""
+        return 0 < self.true < self.compared
+
+    @property
     def dice(self) -> float:
         """Return 2 |both| / (|predicted| + |true|), in [0, 1].
 

@@ -132,21 +132,19 @@ def compile_forward(
         no room.
     """
     tf = load_tensorflow()
-    from napari_unet3d.network.unet import build_unet
+    from napari_unet3d.network.forward import GROUP, forward_pass
 
     spec, weights = folded(spec, weights)
+    dtype, group = "float16" if device.mixed_precision else "float32", None if device.is_gpu else GROUP
     with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
-        network = build_unet(spec, dtype="mixed_float16" if device.mixed_precision else "float32")
-        for variable in network.weights:
-            variable.assign(weights[variable.path])
-        if not device.is_gpu:
-            _reserve(tf, peak_bytes(input_shape, spec))
+        network = forward_pass(spec, weights, dtype=dtype, group=group)
+    reserve(device, peak_bytes(input_shape, spec))
     finish = _heads(tf)[head]
 
     # XLA on a CPU is ten times slower for this network.
     @tf.function(jit_compile=False, input_signature=[tf.TensorSpec((1, *input_shape, spec.channels), tf.float32)])  # type: ignore[untyped-decorator]
     def forward(image: Any) -> Any:
-        return finish(network(image, training=False)[0])
+        return finish(network(image)[0])
 
     def run(image: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
@@ -164,14 +162,24 @@ def _heads(tf: Any) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _reserve(tf: Any, n_bytes: int) -> None:
+def reserve(device: Device, n_bytes: int) -> None:
     """Make TensorFlow's allocator take its memory as one piece, before it is cut up.
 
     Otherwise it grows by pieces that do not fit what comes later, and takes up to twice as much. The pages are
-    not touched, so nothing is used before it is needed. Windows counts them as used, so there it is left out.
+    not touched, so nothing is used before it is needed. Windows counts them as used, so there it is left out, and so
+    it is on a GPU.
+
+    Parameters
+    ----------
+    device
+        Where it is.
+    n_bytes
+        What will be needed.
     """
-    if os.name != "nt":
-        tf.raw_ops.Empty(shape=[-(-n_bytes // _RESERVE_UNIT), _RESERVE_UNIT], dtype=tf.uint8, init=False)
+    tf = load_tensorflow()
+    if os.name != "nt" and not device.is_gpu:
+        with out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
+            tf.raw_ops.Empty(shape=[-(-n_bytes // _RESERVE_UNIT), _RESERVE_UNIT], dtype=tf.uint8, init=False)
 
 
 @contextmanager

@@ -81,7 +81,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """The network was scored on what is held out: one score a class but the first, and the voxels it rests on."""
+    """The network was scored on what is held out: one score a class but the first, and the voxels it rests on.
+
+    A score is NaN where only the class, or only others, are held out: it would say nothing, whatever is found.
+    """
 
     step: int
     loss: float

@@ -19,11 +19,13 @@ import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.coverage import Coverage, DoneTiles, nearest_first
+from napari_unet3d.core.finite import NOT_FINITE, finite_voxels
 from napari_unet3d.core.geometry import halo
 from napari_unet3d.core.normalize import Scaling, measure
 from napari_unet3d.core.postprocess import Writable, clean_up, evidence, evident_classes
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
+from napari_unet3d.tasks.check_device import check_device
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
 from napari_unet3d.tasks.specs import PredictSpec
 
@@ -132,6 +134,7 @@ def predict(
     scaling = measure(model.card.normalization, volume)
     for text in scaling.notes:
         yield Note(text)
+    yield from check_device(plan, device)
     run = _Run(volume, model, spec, sink, device, scaling, scratch=scratch, focus=focus)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
@@ -240,16 +243,14 @@ class _Run:
         # A float64 beyond the range of float32 becomes infinity, which is found below.
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = self.scaling.apply(voxels)
-        if voxels.dtype.kind != "f":
-            return scaled
-        finite = np.asarray(np.isfinite(scaled).all(axis=-1))
-        if finite.all():
+        finite = finite_voxels(scaled) if voxels.dtype.kind == "f" else None
+        if finite is None:
             return scaled
         if self.spec.nonfinite == "refuse":
             inside = tile.read.intersection(Box.whole(_three(self.volume.shape)))
             n_bad = _count_false(finite, tile.read, inside)
             raise VolumeError(
-                f"The volume holds NaN, infinity or numbers beyond float32: {n_bad:,} voxels in {inside} (z, y, x) "
+                f"The volume holds {NOT_FINITE}: {n_bad:,} voxels in {inside} (z, y, x) "
                 "alone. Mend them, or have them read as background (nonfinite: background)."
             )
         scaled[~finite] = 0

@@ -1,6 +1,6 @@
-"""How fast this machine was, so that a plan can say how long it will take.
+"""What was measured of this machine: how fast it was, and whether its tiles give the bytes of one pass.
 
-One small JSON file in the user's cache folder; losing it costs an estimate and nothing else.
+One small JSON file in the user's cache folder; losing it costs an estimate and a check, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,22 @@ def known_speed(device: str, spec: NetworkSpec) -> float | None:
 
 def remember_speed(device: str, spec: NetworkSpec, flops_per_second: float) -> None:
     """Keep the speed for the next plan; where the folder cannot be written nothing is kept."""
-    speeds = {**_read(), _key(device, spec): flops_per_second}
+    _keep(_key(device, spec), flops_per_second)
+
+
+def known_difference(conditions: str, spec: NetworkSpec) -> float | None:
+    """Return by how much tiles were found to differ from one pass with such a network, or None."""
+    difference = _read().get(_difference_key(conditions, spec))
+    return difference if isinstance(difference, (int, float)) and difference >= 0 else None
+
+
+def remember_difference(conditions: str, spec: NetworkSpec, difference: float) -> None:
+    """Keep the difference for the next run; where the folder cannot be written nothing is kept."""
+    _keep(_difference_key(conditions, spec), difference)
+
+
+def _keep(key: str, value: float) -> None:
+    speeds = {**_read(), key: value}
     path = _path()
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -39,6 +54,11 @@ def _path() -> Path:
 def _key(device: str, spec: NetworkSpec) -> str:
     # The speed depends on the width of the layers, hardly on their number.
     return f"{device} | {spec.filters} filters"
+
+
+def _difference_key(conditions: str, spec: NetworkSpec) -> str:
+    network = f"{spec.blocks} blocks, {spec.filters} filters, {spec.channels} channels, {spec.classes} classes"
+    return f"difference | {conditions} | {network}"
 
 
 def _read() -> dict[str, object]:

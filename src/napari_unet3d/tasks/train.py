@@ -6,6 +6,7 @@ and a run that goes on from there ends with the same bytes as one that was never
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from napari_unet3d.core.augment import PatchFrame
 from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
 from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
-from napari_unet3d.errors import OutOfMemoryError, OutputError, TrainingError
+from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, OutputError, TrainingError
+from napari_unet3d.tasks.check_images import check_images
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
@@ -132,6 +134,7 @@ def train(
     # Not before it is certain that this run holds these out.
     yield from map(Note, data.notes)
     yield from data.boxes
+    yield from check_images(data.volumes, spec.patch)
     return (yield from run.steps())
 
 
@@ -217,6 +220,19 @@ class _Run:
                 f"{free / 2**30:.1f} GiB may be used; smaller patches of {times(patch)} voxels are taken."
             )
             self.position = self.position.model_copy(update={"patch": patch})
+        self._check_batch(free, patch)
+
+    def _check_batch(self, free: int, patch: Shape) -> None:
+        """Refuse a batch that cannot be: with one patch a step it may go, whatever the estimate says."""
+        spec = self.spec
+        if spec.batch == 1 or (needed := self._bytes(patch)) <= free:
+            return
+        most = spec.batch * free // needed
+        advice = f"about {most:,} fit" if most > 1 else "take 1, or fewer filters or blocks"
+        raise MemoryBudgetError(
+            f"{spec.batch:,} patches a step of {times(patch)} voxels, the smallest that fit the network, take "
+            f"{needed / 2**30:,.1f} GiB, and {free / 2**30:.1f} GiB may be used; {advice}."
+        )
 
     def _learner(self) -> Learner:
         from napari_unet3d.network.training import Learner
@@ -340,11 +356,10 @@ class _Run:
         except OutOfMemoryError:
             yield Note(f"{self.device.label} had no memory left for a score; training goes on without it.")
             return
-        dice = tuple(part.dice for part in self.scores.overlaps)
-        iou = tuple(part.iou for part in self.scores.overlaps)
+        dice, iou = self.scores.dice, self.scores.iou
         score, step = self.scores.mean_dice, self.position.step
         if score is None:
-            # No object is held out, so nothing but the loss tells models apart.
+            # Only one class is held out, so nothing but the loss tells models apart.
             score = -self.scores.loss
         is_best = self.position.best_score is None or score > self.position.best_score
         if is_best:
@@ -393,8 +408,9 @@ class _Run:
         spec = self.spec
         metrics: dict[str, float] = {}
         if self.scores is not None:
-            for name, part, n in zip(spec.class_names[1:], self.scores.overlaps, self.scores.voxels, strict=True):
-                metrics |= {f"dice {name}": round(part.dice, 4), f"held-out voxels of {name}": n}
+            for name, dice, n in zip(spec.class_names[1:], self.scores.dice, self.scores.voxels, strict=True):
+                metrics |= {} if math.isnan(dice) else {f"dice {name}": round(dice, 4)}
+                metrics[f"held-out voxels of {name}"] = n
         card = ModelCard(
             network=spec.network,
             class_names=spec.class_names,

@@ -87,6 +87,10 @@ class TrainSpec(Spec):
             raise ValueError(f"{len(self.class_names)} class names for {n} classes")
         if self.class_weights is not None and len(self.class_weights) != n:
             raise ValueError(f"{len(self.class_weights)} class weights for {n} classes")
+        weights = self.weights_of_classes
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            told = ", ".join(f"{weight:g}" for weight in weights)
+            raise ValueError(f"class weights of {told} cannot be: each is 0 or more, finite, and one at least above 0")
         output_shape(self.patch, blocks=self.network.blocks)
         return self
 

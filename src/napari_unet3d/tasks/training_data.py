@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.geometry import Shape, reach
-from napari_unet3d.core.normalize import measure, sample_voxels
+from napari_unet3d.core.normalize import WithoutEdges, measure, sample_voxels
 from napari_unet3d.core.patches import AnnotatedVolume
 from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.core.tiling import Readable
@@ -100,7 +100,7 @@ def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> Traini
         raise SpecError("There is nothing to train on: no image with labels was passed.")
     volumes = tuple(_annotated(pair, spec) for pair in pairs)
     targets = [volume.targets for volume in volumes]
-    images = [_image_fingerprint(volume) for volume in volumes]
+    images = [_image_fingerprint(pair.image) for pair in pairs]
     split = _split(spec, targets, images)
     notes = [note for pair in pairs for note in pair.notes]
     notes += [note for volume in volumes for note in volume.scaling.notes]
@@ -113,7 +113,7 @@ def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> Traini
         learnt=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.training, strict=True)),
         held_out=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.held_out, strict=True)),
         boxes=tuple(boxes),
-        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note])),
+        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note, *_unscored(spec, split)])),
         fingerprints=tuple(_fingerprint(volume, image) for volume, image in zip(volumes, images, strict=True)),
         voxel_size=pairs[0].voxel_size,
         unit=pairs[0].unit,
@@ -129,7 +129,9 @@ def _annotated(pair: TrainingPair, spec: TrainSpec) -> AnnotatedVolume:
     channels = pair.image.shape[3] if len(pair.image.shape) == 4 else 1
     if channels != spec.network.channels:
         raise SpecError(f"The image has {channels} channels and the network takes {spec.network.channels}.")
-    return AnnotatedVolume(pair.image, targets_of(pair), measure(spec.normalization, pair.image), pair.voxel_size)
+    scaling = measure(spec.normalization, pair.image)
+    image = WithoutEdges(pair.image, scaling) if scaling.read_as else pair.image
+    return AnnotatedVolume(image, targets_of(pair), scaling, pair.voxel_size)
 
 
 def targets_of(pair: TrainingPair) -> Targets:
@@ -153,6 +155,21 @@ def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
     return [f"No voxel of {', '.join(missing)} is annotated; it cannot be learnt."] if missing else []
 
 
+def _unscored(spec: TrainSpec, split: Split) -> list[str]:
+    """Return why classes get no score, as one sentence, where some get none although something is held out."""
+    if not split.n_held_out:
+        return []
+    counts = np.sum([targets.counts for targets in split.held_out], axis=0)
+    there = [name for name, n in zip(spec.class_names, counts, strict=True) if n]
+    if len(there) == 1:
+        return [
+            f"There will be no score: only {there[0]} is annotated in what is held out, and a network that finds "
+            "nothing else would be perfect there. Annotate other classes too, or hold something else out."
+        ]
+    missing = [name for name, n in zip(spec.class_names[1:], counts[1:], strict=True) if not n]
+    return [f"There will be no score of {', '.join(missing)}: none is held out."] if missing else []
+
+
 def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -> Split:
     gap = reach(spec.network.blocks)
     if spec.validation == "none":
@@ -165,10 +182,10 @@ def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -
     return hold_boxes_out(volumes, [(part.pair, part.box) for part in spec.validation], gap, images)
 
 
-def _image_fingerprint(volume: AnnotatedVolume) -> str:
+def _image_fingerprint(image: Readable) -> str:
     """Return what tells images apart, from a sample of their voxels."""
-    digest = hashlib.sha256(repr(volume.image.shape).encode())
-    digest.update(np.ascontiguousarray(sample_voxels(volume.image, _SAMPLED_VOXELS)).tobytes())
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(sample_voxels(image, _SAMPLED_VOXELS)).tobytes())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,19 @@ class Scores:
 
     @property
     def mean_dice(self) -> float | None:
-        """Return the mean of the Dice of all classes that are there but the first; None where none is."""
-        found = [part.dice for part, n in zip(self.overlaps, self.voxels, strict=True) if n]
+        """Return the mean of the Dice of all classes but the first that have one; None where none has."""
+        found = [value for value in self.dice if not math.isnan(value)]
         return float(np.mean(found)) if found else None
+
+    @property
+    def dice(self) -> tuple[float, ...]:
+        """Return the Dice of every class but the first; NaN where it, or all but it, is missing."""
+        return tuple(part.dice if part.is_a_score else math.nan for part in self.overlaps)
+
+    @property
+    def iou(self) -> tuple[float, ...]:
+        """Return the IoU of every class but the first; NaN as for `dice`."""
+        return tuple(part.iou if part.is_a_score else math.nan for part in self.overlaps)
 
 
 class ValidationSet:

@@ -57,7 +57,7 @@ class Curves:
 
     def best_dice(self, index: int) -> tuple[float, int] | None:
         """Return the best Dice of a class but the background, from 0 on, and its step; None without a score."""
-        if not self.scored:
-            return None
-        at = max(range(len(self.scored)), key=lambda i: self.dice[i][index])
-        return self.dice[at][index], self.scored[at]
+        scores = [(dice[index], -step) for dice, step in zip(self.dice, self.scored, strict=True)]
+        # NaN is no score: only one class is held out.
+        best, step = max((score for score in scores if score[0] == score[0]), default=(None, 0))
+        return None if best is None else (best, -step)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.geometry import Shape, alignment, flops, halo, peak_bytes, smallest_size
+from napari_unet3d.network import exactness, runtime
+from napari_unet3d.network.devices import Device, select_device
+from napari_unet3d.network.exactness import plan_check, tile_difference
+from napari_unet3d.network.forward import forward_pass
+from napari_unet3d.network.model import Model
+from tests.models import random_model
+
+# What people use, and one that is wider than deep: sums over up to 384 channels.
+NETWORKS = [{"blocks": 2, "filters": 8}, {"blocks": 2, "filters": 16}, {"blocks": 1, "filters": 32, "classes": 3}]
+# In steps of the poolings: how much longer the one pass, and each tile, is than the smallest; and where tiles begin.
+WHOLE = (0, 2, 8)
+TILES = [((0, 0, 0), (0, 1, 5)), ((0, 0, 4), (0, 2, 0)), ((0, 2, 1), (0, 0, 7)), ((0, 1, 8), (0, 0, 0))]
+
+
+@pytest.fixture(scope="module")
+def cpu() -> Device:
+    return select_device("cpu")
+
+
+def _shape(model: Model, steps: Shape) -> Shape:
+    z, y, x = (smallest_size(model.spec.blocks) + n * alignment(model.spec.blocks) for n in steps)
+    return z, y, x
+
+
+def differences(choices: dict[str, int], device: Device) -> list[Shape]:
+    """Return the tiles whose probabilities are not, byte for byte, those of one pass."""
+    model = random_model(**choices)
+    step = alignment(model.spec.blocks)
+    image = np.random.default_rng(1).normal(size=(*_shape(model, WHOLE), 1)).astype(np.float32)
+    whole = model.forward(_shape(model, WHOLE), "probabilities", device)(image)
+    differing = []
+    for longer, starts in TILES:
+        shape = _shape(model, longer)
+        at = [n * step for n in starts]
+        voxels = image[tuple(slice(a, a + n) for a, n in zip(at, shape, strict=True))]
+        tile = model.forward(shape, "probabilities", device)(voxels)
+        assert tile.shape[:3] == tuple(n - 2 * halo(model.spec.blocks) for n in shape)
+        same = whole[tuple(slice(a, a + n) for a, n in zip(at, tile.shape[:3], strict=True))]
+        if tile.tobytes() != same.tobytes():
+            differing.append(shape)
+    return differing
+
+
+@pytest.mark.parametrize("choices", NETWORKS, ids=str)
+def test_tiles_of_default_networks_give_the_bytes_of_one_pass(choices, cpu):
+    assert differences(choices, cpu) == []
+
+
+def test_they_do_so_on_a_processor_without_avx_512():
+    code = (
+        "from tests.network.test_exactness import NETWORKS, differences\n"
+        "from napari_unet3d.network.devices import select_device\n"
+        "print([differences(choices, select_device('cpu')) for choices in NETWORKS])"
+    )
+    env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.strip() == str([[]] * len(NETWORKS))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"blocks": 2, "filters": 8},
+        {"blocks": 1, "filters": 3, "channels": 2, "classes": 4},
+        {"blocks": 0, "filters": 70},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("group", [None, 64, 7])
+def test_the_pass_gives_what_the_keras_network_gives(choices, group):
+    tf = runtime.load_tensorflow()
+    from napari_unet3d.network.unet import build_unet
+
+    model = random_model(**choices)
+    network = build_unet(model.spec)
+    for variable in network.weights:
+        variable.assign(model.weights[variable.path])
+    shape = _shape(model, (0, 0, 1))
+    image = tf.constant(np.random.default_rng(0).normal(size=(1, *shape, model.spec.channels)), tf.float32)
+    expected = network(image, training=False).numpy()
+    found = forward_pass(model.spec, model.weights, group=group)(image).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_device_that_is_exact_is_found_to_be(cpu):
+    check = plan_check(NetworkSpec(blocks=1, filters=32), 1 << 30)
+    assert check is not None
+    assert tile_difference(check, cpu) == 0
+
+
+def test_sums_in_an_order_that_depends_on_the_shape_are_found():
+    # TensorFlow without oneDNN is such a device.
+    code = (
+        "from napari_unet3d.core.architecture import NetworkSpec\n"
+        "from napari_unet3d.network.devices import select_device\n"
+        "from napari_unet3d.network.exactness import plan_check, tile_difference\n"
+        "print(tile_difference(plan_check(NetworkSpec(), 1 << 30), select_device('cpu')))"
+    )
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert 0 < float(done.stdout) < 1e-5
+
+
+@pytest.mark.parametrize("blocks", range(5))
+@pytest.mark.parametrize("filters", [1, 8, 32, 256])
+def test_a_check_is_short_and_takes_no_more_than_it_may(blocks, filters):
+    for memory in (2 << 30, 200 << 20):
+        check = plan_check(NetworkSpec(blocks=blocks, filters=filters), memory)
+        assert check is not None
+        assert flops(check.whole, check.spec) + flops(check.part, check.spec) < 1.5e11
+        assert peak_bytes(check.whole, check.spec) <= memory
+    assert plan_check(NetworkSpec(blocks=blocks, filters=filters), 1000) is None
+
+
+def test_a_check_without_memory_says_nothing(cpu):
+    check = plan_check(NetworkSpec(blocks=0, filters=2), 1 << 30)
+    assert check is not None
+    assert tile_difference(check, cpu, reserve=1 << 46) is None
+
+
+def test_the_conditions_name_the_processor_and_how_it_is_used(cpu, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    text = exactness.conditions(cpu)
+    assert cpu.label in text
+    assert "TensorFlow 2." in text
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in text
