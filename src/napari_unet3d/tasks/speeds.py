@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from napari_unet3d import atomic
 from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.errors import OutputError
 
 
 def known_speed(device: str, spec: NetworkSpec) -> float | None:
@@ -25,11 +26,9 @@ def remember_speed(device: str, spec: NetworkSpec, flops_per_second: float) -> N
     """Keep the speed for the next plan; where the folder cannot be written nothing is kept."""
     speeds = {**_read(), _key(device, spec): flops_per_second}
     path = _path()
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(speeds, indent=1), encoding="utf-8")
-        partial.replace(path)
+        atomic.write_text(path, json.dumps(speeds, indent=1), overwrite=True)
 
 
 def _path() -> Path:
@@ -43,7 +42,7 @@ def _key(device: str, spec: NetworkSpec) -> str:
 
 def _read() -> dict[str, object]:
     try:
-        speeds = json.loads(_path().read_text(encoding="utf-8"))
+        speeds = atomic.read_json(_path())
     except (OSError, ValueError):
         return {}
     return speeds if isinstance(speeds, dict) else {}

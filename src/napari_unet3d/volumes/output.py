@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.stopping import uninterrupted
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
 from napari_unet3d.volumes.volume import normalize_unit
 
@@ -123,18 +124,20 @@ class Output(ABC):
         Raises
         ------
         OutputError
-            If the disk is full, the folder is gone, or the target exists now and may not be replaced.
+            If the disk is full, the folder is gone, or the target exists now and may not be replaced. In the last
+            case what was written is kept beside it, and the message says where.
         """
         self._check_open()
         target = self._spec.target
         try:
             with atomic.writing(target, self._spec.nbytes):
                 self._finish()
-                atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                with uninterrupted():
+                    atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                    self._is_open = False
         except BaseException:
             self.discard()
             raise
-        self._is_open = False
         return target
 
     def discard(self) -> None:
