@@ -123,7 +123,7 @@ def test_a_file_that_is_nearly_all_hole_or_a_pipe_is_not_read(tmp_path):
 def test_json_that_is_nested_too_deep_or_no_json_is_one_kind_of_error(tmp_path):
     for content in (b"[" * 200_000, b"\xff{}", b"", b'{"a": '):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError):  # noqa: PT011 - its words are those of the library
             atomic.read_json(tmp_path / "a.json")
 
 

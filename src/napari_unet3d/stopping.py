@@ -46,8 +46,23 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """Let the first signal interrupt the block; more of them do not disturb what is done then."""
+    is_asked = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal is_asked
+        if not is_asked:
+            is_asked = True
+            raise KeyboardInterrupt
+
+    with answered(interrupt):
+        yield
+
+
 def ignore_signals() -> None:
-    """Hear no signal any more: everything is kept, and the process is about to end."""
+    """Hear no signal any more: all is done, and the process is about to end."""
     for number in _heard():
         signal.signal(number, signal.SIG_IGN)
 

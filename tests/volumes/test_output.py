@@ -151,7 +151,7 @@ def test_a_target_that_appears_during_the_work_is_not_replaced_and_the_result_is
         output[...] = 3
         (tmp_path / name).write_text("somebody else's")
         (tmp_path / name.replace("out", "out-1")).write_text("of an earlier time")
-        with pytest.raises(OutputError, match="exists already.* The finished result is .*out-2"):
+        with pytest.raises(OutputError, match=r"exists already.* The finished result is .*out-2"):
             output.commit()
     assert (tmp_path / name).read_text() == "somebody else's"
     beside = name.replace("out", "out-2")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from napari_unet3d.cli.choices import three
-from napari_unet3d.cli.report import say_notes
-from napari_unet3d.errors import SpecError
+from napari_unet3d.cli.terminal import say_notes
+from napari_unet3d.errors import SpecError, TrainingError
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event
+    from napari_unet3d.tasks.run_folder import RunFolder
     from napari_unet3d.tasks.train import TrainResult
     from napari_unet3d.tasks.train_spec import TrainSpec
     from napari_unet3d.tasks.training_data import TrainingPair
@@ -146,9 +147,19 @@ def training_run(
         meanings = meanings_from(classes)
     pairs = [training_pair(image, painted, meanings) for image, painted in volumes]
     model = None if start is None else load_model(start)
-    known = RunFolder(output).record().spec if resume else None
+    known = _known(RunFolder(output), force=force) if resume else None
     spec = _spec(typed, pairs, known, None if model is None else model.card)
     return train_files(spec, pairs, output, start=model, resume=resume, force=force)
+
+
+def _known(folder: RunFolder, *, force: bool) -> TrainSpec | None:
+    """Return what a run was begun with; None if that is lost and it is forced to go on with what was typed."""
+    try:
+        return folder.record().spec
+    except TrainingError:
+        if force and folder.has_run:
+            return None
+        raise
 
 
 def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec | None, card: Any) -> TrainSpec:

@@ -95,7 +95,7 @@ def read_job(path: str | os.PathLike[str]) -> JobFile:
     """
     source = Path(path).absolute()
     try:
-        return JobFile.model_validate_json(source.read_bytes(), context={FOLDER: source.parent})
+        return JobFile.model_validate_json(atomic.read_small(source), context={FOLDER: source.parent})
     except OSError as error:
         raise SpecError(f"{shown(source)} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:

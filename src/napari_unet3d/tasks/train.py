@@ -6,6 +6,7 @@ and a run that goes on from there ends with the same bytes as one that was never
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet3d.atomic import writing
 from napari_unet3d.core.augment import PatchFrame
 from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
 from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
-from napari_unet3d.errors import OutOfMemoryError, OutputError, TrainingError
+from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, TrainingError, shown
+from napari_unet3d.tasks.checkpoints import Position
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
@@ -29,8 +32,9 @@ from napari_unet3d.tasks.events import (
     Validated,
 )
 from napari_unet3d.tasks.live import LivePreview, Watcher
-from napari_unet3d.tasks.run_folder import BEST, LAST, Checkpoint, Position, RunFolder, RunRecord
-from napari_unet3d.tasks.train_spec import TrainSpec, differences
+from napari_unet3d.tasks.resuming import Found, find_run, set_aside
+from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder, RunRecord
+from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.tasks.training_data import TrainingData, TrainingPair, read_training_data
 from napari_unet3d.tasks.validate import Scores, ValidationSet
 from napari_unet3d.volumes.volume import times
@@ -126,9 +130,11 @@ def train(
         seen = data.volumes[live.pair]
         run.watcher = Watcher(live, seen.image, seen.scaling, spec.network)
     if folder is not None and resume:
-        run.found = _found(folder, record, force=force)
+        run.found = find_run(folder, record, force=force)
     elif folder is not None and folder.has_run:
-        raise OutputError(f"{folder.path} holds a run already; go on with it (--resume), or choose another folder.")
+        raise OutputError(
+            f"{shown(folder.path)} holds a run already; go on with it (--resume), or choose another folder."
+        )
     # Not before it is certain that this run holds these out.
     yield from map(Note, data.notes)
     yield from data.boxes
@@ -153,7 +159,7 @@ class _Run:
         self.position = Position(patch=spec.patch)
         self.scores: Scores | None = None
         self.best: Model | None = None
-        self.found: Checkpoint | None = None
+        self.found: Found | None = None
         self.is_best_kept = True
         self.watcher: Watcher | None = None
         self.rows: list[dict[str, Any]] = []
@@ -161,23 +167,35 @@ class _Run:
 
     def steps(self) -> Generator[Event, None, TrainResult]:
         yield Progress("preparing", 0, 1)
-        if self.found is not None:
-            self.position = self.found.position
+        checkpoint = None if self.found is None else self.found.checkpoint
+        if checkpoint is not None:
+            self.position = checkpoint.position
         yield from self._fit_memory()
         # The same tiles whatever else is in the memory, also when a run goes on: its scores must be comparable.
         scored = self.position.scored_patch or self.position.patch
         self._moved(scored_patch=scored)
         self.validation = ValidationSet(self.data.held_out, self.spec.network, self._bytes(scored))
         learner = self._learner()
+        if checkpoint is not None:
+            learner.restore(checkpoint.state)
         if self.found is not None:
-            learner.restore(self.found.state)
+            yield from map(Note, self.found.losses)
+            if self.found.losses:
+                yield from self._spare_best()
         if self.folder is not None:
             # Only now it is known that the checkpoint fits.
             self.folder.begin(self.record)
             self.folder.forget_after(self.position.step, self.extra)
-        if self.found is not None:
+            if checkpoint is None:
+                # From now on a folder without one has lost it.
+                try:
+                    self.folder.save_checkpoint(learner.state(), self.position)
+                except OutputError as error:
+                    yield Note(f"The run could not be written and goes on in memory: {error}")
+        if checkpoint is not None:
             yield Note(f"The run goes on after step {self.position.step:,}.")
-            self.found = None
+        # Its arrays are as large as the network with its optimizer.
+        self.found = checkpoint = None
         for attempt in range(MAX_SMALLER_PATCHES + 1):
             try:
                 yield from self._loop(learner)
@@ -218,11 +236,36 @@ class _Run:
             )
             self.position = self.position.model_copy(update={"patch": patch})
 
-    def _learner(self) -> Learner:
+    def _spare_best(self) -> Generator[Event, None, None]:
+        """Let the best model of a run whose position is lost stay until there is a better one."""
+        if self.folder is None or self.position.best_score is not None:
+            return
+        kept = self.folder.path / BEST
+        if not os.path.lexists(kept):
+            return
+        from napari_unet3d.network.store import load_model
+
+        try:
+            model = load_model(kept)
+            is_comparable = model.spec == self.spec.network and model.card.class_names == self.spec.class_names
+            is_comparable = is_comparable and model.card.normalization == self.spec.normalization
+        except ModelError:
+            is_comparable = False
+        if not (is_comparable and len(self.validation)):
+            with writing(kept, 0):
+                aside = set_aside(kept)
+            yield Note(f"The best model so far cannot be compared with what follows; it is kept as {shown(aside)}.")
+            return
+        score = _score(self._scores_of(self._learner(model)))
+        self._moved(best_score=score, best_step=int(model.card.training.get("steps", 0)))
+        yield Note("The best model so far stays until there is a better one.")
+
+    def _learner(self, start: Model | None = None) -> Learner:
+        """Return what learns, from its first weights, or from those of a model."""
         from napari_unet3d.network.training import Learner
         from napari_unet3d.network.transfer import transferred
 
-        spec, start = self.spec, self.start
+        spec, start = self.spec, start or self.start
         return Learner(
             spec.network,
             None if start is None else transferred(start, spec.network, spec.class_names, seed=spec.seed),
@@ -326,26 +369,26 @@ class _Run:
         step = self.position.step
         return step > self.position.scored and (step % self.spec.validate_every == 0 or step >= self.spec.steps)
 
+    def _scores_of(self, learner: Learner) -> Scores:
+        return self.validation.score(
+            learner.probabilities,
+            class_weights=self.spec.weights_of_classes,
+            cross_entropy_share=self.spec.cross_entropy_share,
+        )
+
     def _validate(self, learner: Learner) -> Generator[Event, None, None]:
         self._moved(scored=self.position.step)
         if not len(self.validation):
             return
         spec = self.spec
         try:
-            self.scores = self.validation.score(
-                learner.probabilities,
-                class_weights=spec.weights_of_classes,
-                cross_entropy_share=spec.cross_entropy_share,
-            )
+            self.scores = self._scores_of(learner)
         except OutOfMemoryError:
             yield Note(f"{self.device.label} had no memory left for a score; training goes on without it.")
             return
         dice = tuple(part.dice for part in self.scores.overlaps)
         iou = tuple(part.iou for part in self.scores.overlaps)
-        score, step = self.scores.mean_dice, self.position.step
-        if score is None:
-            # No object is held out, so nothing but the loss tells models apart.
-            score = -self.scores.loss
+        score, step = _score(self.scores), self.position.step
         is_best = self.position.best_score is None or score > self.position.best_score
         if is_best:
             self._moved(best_score=score, best_step=step, unimproved=0)
@@ -371,7 +414,7 @@ class _Run:
 
         try:
             self.folder.make()
-            if not self.folder.has_run:
+            if not self.folder.has_record:
                 # Somebody has removed the folder.
                 self.folder.begin(self.record)
                 self.is_best_kept = self.best is None
@@ -415,6 +458,11 @@ class _Run:
         return Model(card, learner.weights())
 
 
+def _score(scores: Scores) -> float:
+    """Return by what models are compared: where no object is held out, nothing but the loss tells them apart."""
+    return -scores.loss if scores.mean_dice is None else scores.mean_dice
+
+
 def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
     """Return a patch that takes about half the memory and still fits; None where there is none.
 
@@ -432,25 +480,3 @@ def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
         shape[axis] -= step
     z, y, x = shape
     return None if (z, y, x) == tuple(patch) else (z, y, x)
-
-
-def _found(folder: RunFolder, record: RunRecord, *, force: bool) -> Checkpoint | None:
-    """Return where the run in a folder stands, None before its first checkpoint; nothing is changed.
-
-    Raises
-    ------
-    TrainingError
-        If it was begun differently, or is damaged.
-    """
-    old = folder.record()
-    changed = differences(old.spec, record.spec, but=("device",))
-    if old.data != record.data:
-        changed.append("the images or their annotation are others")
-    if old.start != record.start:
-        changed.append("it starts from another model")
-    if changed and not force:
-        raise TrainingError(
-            f"The run in {folder.path} was begun differently: {'; '.join(changed)}. Go on as it was begun, or force it "
-            "(--force), or start a new run in another folder."
-        )
-    return folder.load_checkpoint()
