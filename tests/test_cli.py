@@ -297,6 +297,38 @@ def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name
     assert not list(out.iterdir())
 
 
+LONG = [digit * length for digit in "91" for length in (20, 400, 5000)]
+
+
+@pytest.mark.parametrize("number", LONG)
+@pytest.mark.parametrize("command", ["sizes", "plan", "predict", "augment", "train"])
+def test_no_number_is_too_long_to_be_refused(run, model, image, tmp_path, command, number):
+    pair = ["--image", image, "--labels", image, "--classes", "0=background,*=object", "--output", tmp_path / "run"]
+    options = {
+        "sizes": ["--max", "--blocks", "--filters", "--classes", "--channels"],
+        "plan": ["--memory", "--region", "--device"],
+        "predict": ["--memory", "--region", "--high", "--min-voxels", "--connectivity"],
+        "augment": ["--seed", "--input", "--at", "--blocks"],
+        "train": "--steps --batch --seed --patch --patience --validate-every --filters --learning-rate --class-weights "
+        "--validation --classes --blocks --dropout".split(),
+    }[command]
+    begin = {
+        "sizes": [],
+        "plan": [image, "--model", model],
+        "predict": [image, "--model", model, "--output", tmp_path / "out.tif", "--clean-up"],
+        "augment": [image, "--output", tmp_path / "patch.tif"],
+        "train": [*pair, "--device", "cpu", "--blocks", "0", "--filters", "2", "--patch", "24", "--steps", "1"],
+    }[command]
+    for option in options:
+        value = {"--region": f"0:{number},:,:", "--validation": f"{number}@0:1,0:1,0:1", "--classes": f"{number}=a,*=b"}
+        code, _, err = run(command, *begin, option, value.get(option, number))
+        refused = [line for line in err.splitlines() if "not foreseen" in line]
+        assert not refused, (option, refused)
+        assert "Traceback" not in err
+        # Some fit what they are asked for, however long: a memory, a seed, a value that no voxel has.
+        assert code in (0, 2, 3), option
+
+
 def test_an_amount_of_memory_is_read_in_any_usual_form():
     assert parse_bytes("8GiB") == parse_bytes("8g") == 8 << 30
     assert parse_bytes("8GB") == 8_000_000_000

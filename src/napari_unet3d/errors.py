@@ -86,6 +86,20 @@ def shown(path: str | os.PathLike[str]) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def is_possible(path: str | os.PathLike[str]) -> bool:
+    r"""Return whether a file could have this name: a text from a JSON file may hold what no system takes.
+
+    Examples
+    --------
+    >>> is_possible("a.tif"), is_possible("a\0.tif"), is_possible("\ud800.tif")
+    (True, False, False)
+    """
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def visible(text: str) -> str:
     r"""Return a text with all characters spelled out that steer a terminal, or the direction and place of others.
 

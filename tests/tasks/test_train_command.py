@@ -138,7 +138,8 @@ def test_killed_in_the_midst_of_saves_it_goes_on_to_the_same_bytes(tmp_path, fil
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     words = ["train", *files, "--classes", CLASSES, *SMALL]
     assert command(*words, "--output", whole) == 0
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     # In the first save before the checkpoint, in a later one; then nothing happens to it.
     for number, at in enumerate((9, 14, 23)):
         resumed = ["--resume"] if number else []

@@ -273,7 +273,9 @@ def augment(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Which patch, by default 0; training takes them in the order of their seeds."),
+        typer.Option(
+            min=0, max=(1 << 63) - 1, help="Which patch, by default 0; training takes them in the order of their seeds."
+        ),
     ] = None,
     preset: Annotated[
         str | None,

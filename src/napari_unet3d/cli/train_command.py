@@ -224,7 +224,7 @@ def _validation(text: str, pairs: Sequence[TrainingPair]) -> Any:
     found = []
     for part in text.split(";"):
         number, at, box = part.rpartition("@")
-        if at and not (number.isdigit() and 1 <= int(number) <= len(pairs)):
+        if at and number not in map(str, range(1, len(pairs) + 1)):
             raise SpecError(f"--validation {part!r}: there is no image {number!r}; there are {len(pairs)}.")
         pair = int(number) - 1 if at else 0
         z, y, x = pairs[pair].image.shape[:3]

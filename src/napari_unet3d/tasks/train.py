@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from napari_unet3d.core.augment import PatchFrame
 from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
 from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
-from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, TrainingError, shown
+from napari_unet3d.errors import ModelError, OutOfMemoryError, OutputError, SpecError, TrainingError, shown
 from napari_unet3d.tasks.checkpoints import Position
 from napari_unet3d.tasks.events import (
     Checkpointed,
@@ -228,6 +228,12 @@ class _Run:
         free, patch = usable_memory(self.device), self.position.patch
         while self._bytes(patch) > free and (smaller := smaller_patch(patch, self.spec.network.blocks)) is not None:
             patch = smaller
+        if self.spec.batch > 1 and self._bytes(patch) > free:
+            fits = next((n for n in _halves(self.spec.batch) if self._bytes(patch, n) <= free), 1)
+            raise SpecError(
+                f"{self.spec.batch:,} patches a step, of {times(patch)} voxels, take {self._bytes(patch) / 2**30:,.1f} "
+                f"GiB and {free / 2**30:.1f} GiB may be used; {fits:,} would be possible (--batch)."
+            )
         if patch != self.position.patch:
             needed = self._bytes(self.position.patch)
             yield Note(
@@ -356,10 +362,9 @@ class _Run:
             if box is not None:
                 yield Previewed(self.position.step, box)
 
-    def _bytes(self, patch: Shape) -> int:
-        spec = self.spec
+    def _bytes(self, patch: Shape, batch: int | None = None) -> int:
         each = self.device.bytes_per_value
-        return training_bytes(patch, spec.network, batch=spec.batch, bytes_per_value=each)
+        return training_bytes(patch, self.spec.network, batch=batch or self.spec.batch, bytes_per_value=each)
 
     def _moved(self, **update: Any) -> None:
         self.position = self.position.model_copy(update=update)
@@ -461,6 +466,12 @@ class _Run:
 def _score(scores: Scores) -> float:
     """Return by what models are compared: where no object is held out, nothing but the loss tells them apart."""
     return -scores.loss if scores.mean_dice is None else scores.mean_dice
+
+
+def _halves(n: int) -> Iterator[int]:
+    while n > 1:
+        n //= 2
+        yield n
 
 
 def smaller_patch(patch: Shape, blocks: int) -> Shape | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augmentation import AugmentSpec
@@ -14,6 +14,9 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.geometry import Shape, output_shape
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.tasks.specs import Spec
+
+# More than can be done in a lifetime, and few enough to be added and multiplied.
+_Count = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class HeldOutBox(Spec):
@@ -64,8 +67,8 @@ class TrainSpec(Spec):
     class_names: tuple[str, ...] = ("background", "object")
     normalization: Normalization = Normalization(kind="background")
     patch: Shape
-    batch: PositiveInt = 1
-    steps: PositiveInt = 1000
+    batch: _Count = 1
+    steps: _Count = 1000
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     augment: AugmentSpec = AugmentSpec()
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
@@ -76,8 +79,8 @@ class TrainSpec(Spec):
     class_weights: tuple[float, ...] | None = None
     cross_entropy_share: float = Field(default=0.7, ge=0, le=1)
     validation: Literal["auto", "none"] | tuple[HeldOutBox, ...] = "auto"
-    validate_every: PositiveInt = 50
-    patience: PositiveInt | None = None
+    validate_every: _Count = 50
+    patience: _Count | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
 
     @model_validator(mode="after")
@@ -87,6 +90,9 @@ class TrainSpec(Spec):
             raise ValueError(f"{len(self.class_names)} class names for {n} classes")
         if self.class_weights is not None and len(self.class_weights) != n:
             raise ValueError(f"{len(self.class_weights)} class weights for {n} classes")
+        weights = self.class_weights or (1.0,)
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(f"class weights are 0 or more, and not all 0; these are {', '.join(map(str, weights))}")
         output_shape(self.patch, blocks=self.network.blocks)
         return self
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.errors import VolumeError, is_possible, shown
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -181,6 +181,8 @@ def _is_hdf5(place: Path) -> bool:
 @contextmanager
 def _explained(place: Path) -> Iterator[None]:
     """Turn errors of the operating system into one `VolumeError` about `place`."""
+    if not is_possible(place):
+        raise VolumeError(f"{shown(place)} holds a character that no file name may hold.")
     try:
         yield
     except FileNotFoundError as error:
