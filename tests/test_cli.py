@@ -297,6 +297,8 @@ def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name
     assert not list(out.iterdir())
 
 
+TRAINING = ["--steps", "--batch", "--seed", "--patch", "--patience", "--validate-every", "--filters", "--learning-rate"]
+TRAINING += ["--class-weights", "--validation", "--classes", "--blocks", "--dropout"]
 LONG = [digit * length for digit in "91" for length in (20, 400, 5000)]
 
 
@@ -309,8 +311,21 @@ def test_no_number_is_too_long_to_be_refused(run, model, image, tmp_path, comman
         "plan": ["--memory", "--region", "--device"],
         "predict": ["--memory", "--region", "--high", "--min-voxels", "--connectivity"],
         "augment": ["--seed", "--input", "--at", "--blocks"],
-        "train": "--steps --batch --seed --patch --patience --validate-every --filters --learning-rate --class-weights "
-        "--validation --classes --blocks --dropout".split(),
+        "train": [
+            "--steps",
+            "--batch",
+            "--seed",
+            "--patch",
+            "--patience",
+            "--validate-every",
+            "--filters",
+            "--learning-rate",
+            "--class-weights",
+            "--validation",
+            "--classes",
+            "--blocks",
+            "--dropout",
+        ],
     }[command]
     begin = {
         "sizes": [],

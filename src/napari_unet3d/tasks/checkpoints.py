@@ -92,7 +92,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
             raise ValueError("its numbers are not those that were written")
         return Checkpoint(state, Position.model_validate_json(notes[_POSITION]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {_reason(error)}") from error
+        raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {_reason(error)}.") from error
 
 
 def step_of(file: Path) -> int | None:
@@ -116,4 +116,4 @@ def _checksum(arrays: Mapping[str, npt.NDArray[Any]], position: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")

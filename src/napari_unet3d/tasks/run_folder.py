@@ -112,7 +112,8 @@ class RunFolder:
                 raise TrainingError(f"{RUN_FILE} is gone from {shown(self.path)}.") from None
             raise TrainingError(f"{shown(self.path)} holds no run to go on with: there is no {RUN_FILE}.") from None
         except (OSError, ValueError, AttributeError) as error:
-            raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {error}") from error
+            reason = str(error).rstrip(".")
+            raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {reason}.") from error
 
     def save_checkpoint(self, state: Mapping[str, npt.NDArray[Any]], position: Position) -> None:
         """Keep a state, whole or not at all."""
