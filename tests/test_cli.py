@@ -265,6 +265,15 @@ def test_info_says_what_is_installed_and_what_is_used(run):
     assert "GiB free" in run("info")[1]
 
 
+def test_info_counts_what_killed_runs_have_left_here(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "left here" not in run("info")[1]
+    (tmp_path / ".a.zarr.partial-999999999").mkdir()
+    (tmp_path / ".a.zarr.partial-999999999" / "chunk").write_bytes(b"0" * 1000)
+    (tmp_path / ".b.tif.partial-999999999").write_bytes(b"0" * 1000)
+    assert "2 unfinished files of runs that were killed" in json.loads(run("info", "--json")[1])["left here"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name):

@@ -77,6 +77,12 @@ def hidden_in(folder: Path) -> list[Hidden]:
     ]
 
 
+def left_in(folder: Path) -> tuple[int, int]:
+    """Return how many hidden files and folders of dead processes lie in a folder, and their bytes."""
+    found = [hidden for hidden in hidden_in(folder) if hidden.is_left]
+    return len(found), sum(_size(hidden.path) for hidden in found)
+
+
 def claim_partial(target: Path) -> Path:
     """Return the hidden path to write to.
 
@@ -177,6 +183,15 @@ def _keep_beside(partial: Path, target: Path) -> str:
         f"{shown(target)} exists already: it has appeared since the work began, and is not replaced. "
         f"The finished result is {shown(beside)}."
     )
+
+
+def _size(path: Path) -> int:
+    files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    total = 0
+    for file in files if path.is_dir() and not path.is_symlink() else (path,):
+        with suppress(OSError):
+            total += file.lstat().st_size
+    return total
 
 
 def _forget(partial: Path) -> None:

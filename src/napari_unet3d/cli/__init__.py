@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
-from napari_unet3d.cli.report import EXIT_STOPPED, augment_text, finish, follow, gib, plan_facts, plan_text
+from napari_unet3d.cli.report import EXIT_STOPPED, augment_text, finish, follow, gib, left_facts, plan_facts, plan_text
 from napari_unet3d.cli.run_command import run
 from napari_unet3d.cli.terminal import say, say_error, say_notes, say_unforeseen
 from napari_unet3d.cli.train_command import train
@@ -102,7 +102,7 @@ def info(as_json: AsJson = False) -> None:
     """Show versions, devices and memory, and what TensorFlow will use and why."""
     from napari_unet3d.network.environment import describe
 
-    facts = describe()
+    facts = describe() | left_facts(Path.cwd())
     if as_json:
         say(json.dumps(facts, indent=2))
         return

@@ -147,6 +147,20 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
     )
 
 
+def left_facts(folder: Path) -> dict[str, str]:
+    """Return what runs that ended in mid-work have left in a folder, by name, as text; nothing if there is nothing."""
+    from napari_unet3d.atomic import left_in
+
+    try:
+        n, n_bytes = left_in(folder)
+    except OSError:  # it may not be read
+        return {}
+    if not n:
+        return {}
+    what = _counted(n, "unfinished file")
+    return {"left here": f"{what} of runs that were killed, {gib(n_bytes)}; the next run that writes here removes them"}
+
+
 def gib(n_bytes: int) -> str:
     """Return an amount of memory with its unit."""
     return f"{n_bytes / 2**30:.2f} GiB"

@@ -277,8 +277,7 @@ class LocalEngine:
 
     def _check_heard(self, service: Service) -> None:
         """Give a worker up that nobody listens to any more: what it said could not be read."""
-        listener = service._stdout_thread
-        if listener is None or listener.is_alive():
+        if _is_heard(service):
             return
         self._kill()
         raise EngineError(
@@ -293,7 +292,9 @@ class LocalEngine:
     def _started(self) -> Service:
         with self._lock:
             if self._service is not None and self._service.is_alive():
-                return self._service
+                if _is_heard(self._service):
+                    return self._service
+                self._service.kill()
             self._forget_service()
             try:
                 new_log(self.log)
@@ -369,6 +370,12 @@ class LocalEngine:
             f"Its log is {self.log}",
             self._said() or "\n".join(service.error_lines()),
         )
+
+
+def _is_heard(service: Service) -> bool:
+    """Return whether somebody still reads what a worker says: the thread that does ends at what it cannot decode."""
+    listener = service._stdout_thread
+    return listener is None or listener.is_alive()
 
 
 def _why(code: int | None) -> str:
