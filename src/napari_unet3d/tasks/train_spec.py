@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.geometry import Shape, output_shape
+from napari_unet3d.core.geometry import LONGEST_PATCH, Shape, output_shape
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.tasks.specs import Spec
 
@@ -93,6 +93,8 @@ class TrainSpec(Spec):
         weights = self.class_weights or (1.0,)
         if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise ValueError(f"class weights are 0 or more, and not all 0; these are {', '.join(map(str, weights))}")
+        if max(self.patch) > LONGEST_PATCH:
+            raise ValueError(f"a patch has at most {LONGEST_PATCH:,} voxels along an axis, not {max(self.patch):,}")
         output_shape(self.patch, blocks=self.network.blocks)
         return self
 
