@@ -116,7 +116,7 @@ def test_a_file_that_is_nearly_all_hole_or_a_pipe_is_not_read(tmp_path):
         atomic.read_small(sparse)
     if hasattr(os, "mkfifo"):
         os.mkfifo(pipe)
-        with pytest.raises(OSError, match="a pipe or a device"):
+        with pytest.raises(OSError, match="a pipe, a device"):
             atomic.read_small(pipe)
 
 

@@ -271,3 +271,20 @@ def test_a_full_disk_under_a_result_is_not_silent(monkeypatch, capsys):
     monkeypatch.setattr(terminal.sys, "stdout", Full())
     with pytest.raises(OutputError, match="No space left"):
         say("a result")
+
+
+_WARNS = f"""
+import logging, sys, warnings
+from napari_unet3d import cli
+sys.argv[1:] = ["--version"]
+try:
+    cli.main()
+except SystemExit:
+    warnings.warn({HOSTILE!r})
+    logging.getLogger("tifffile").error({HOSTILE!r})
+"""
+
+
+def test_what_libraries_warn_of_is_text_too():
+    ended = subprocess.run([sys.executable, "-c", _WARNS], capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines() == [f"UserWarning: {PLAIN}", PLAIN]

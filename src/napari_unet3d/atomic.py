@@ -243,12 +243,23 @@ def read_small(path: str | os.PathLike[str], limit: int = SMALL_BYTES) -> bytes:
         all hole takes no room on the disk, and all memory.
     """
     with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no file but a pipe or a device")
+        check_regular(file.fileno())
         content = file.read(limit + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes")
     return content
+
+
+def check_regular(file: int | str | os.PathLike[str]) -> None:
+    """Check that something, open or not, is a file.
+
+    Raises
+    ------
+    OSError
+        If it is not there, or is a pipe, which would be waited for, a device or a folder.
+    """
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError(errno.EINVAL, "it is no file but a pipe, a device or a folder")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

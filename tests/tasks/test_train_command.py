@@ -356,3 +356,35 @@ def test_a_record_that_is_no_record_is_one_line(copied, capsys, content):
     (run / "run.json").write_bytes(content)
     assert command(*words) == 3
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_a_history_that_is_nearly_all_hole_and_a_pipe_as_a_checkpoint_are_refused_at_once(copied, capsys):
+    run, words = copied
+    with open(run / HISTORY_FILE, "r+b") as file:
+        file.truncate(2 << 30)
+    assert command(*words) == 3
+    assert "a line of more than" in capsys.readouterr().err
+    remove(run / HISTORY_FILE)
+    if hasattr(os, "mkfifo"):
+        remove(run / CHECKPOINT_FILE)
+        os.mkfifo(run / CHECKPOINT_FILE)
+        assert command(*words) == 3
+        assert "it is no file but a pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weights", ["-1,1", "0,0", "nan,1"])
+def test_class_weights_that_weigh_nothing_are_refused(tmp_path, files, capsys, weights):
+    assert (
+        command("train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--class-weights", weights)
+        == 3
+    )
+    assert "Class weights are 0 or more, and not all 0" in capsys.readouterr().err
+
+
+def test_a_batch_that_no_memory_holds_is_refused_by_arithmetic(tmp_path, files, capsys):
+    words = ["train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--batch", "100000000"]
+    assert command(*words) == 3
+    said = capsys.readouterr().err
+    assert "100,000,000 patches a step" in said
+    possible = int(said.partition("may be used; ")[2].split()[0].replace(",", ""))
+    assert 1 <= possible < 100_000_000

@@ -17,7 +17,7 @@ from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
 from napari_unet3d.cli.report import EXIT_STOPPED, augment_text, finish, follow, gib, left_facts, plan_facts, plan_text
 from napari_unet3d.cli.run_command import run
-from napari_unet3d.cli.terminal import say, say_error, say_notes, say_unforeseen
+from napari_unet3d.cli.terminal import say, say_error, say_for_libraries, say_notes, say_unforeseen
 from napari_unet3d.cli.train_command import train
 from napari_unet3d.errors import SpecError, Unet3dError, shown, visible
 from napari_unet3d.stopping import ignore_signals, interrupt_on_signals
@@ -389,6 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != _DEBUG_FLAG]
     # What a job scheduler or a closed terminal sends ends a run as Ctrl-C does: with nothing half-written.
     interrupt_on_signals()
+    say_for_libraries()
     try:
         app(words, prog_name="napari-unet3d")
     except Unet3dError as error:

@@ -7,9 +7,11 @@ the terminal has gone, or the reader of a pipe, the work goes on: what stops it 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +70,30 @@ def _kept(trace: str) -> str:
     except OSError as failure:
         return f"It could not be written to a log file ({failure.strerror})."
     return f"What is known of it is in {shown(log)};"
+
+
+def say_for_libraries() -> None:
+    """Let what libraries warn of go through here too: they repeat what stands in a file."""
+    logging.lastResort = _Log(logging.WARNING)
+    warnings.showwarning = _warn
+
+
+class _Log(logging.Handler):
+    """Prints what a library logs and nobody else takes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage(), to_error=True)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"{category.__name__}: {message}", to_error=True)
 
 
 class Screen:

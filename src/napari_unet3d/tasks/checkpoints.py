@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d import atomic
+from napari_unet3d.atomic import check_regular, write_bytes
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.errors import TrainingError, shown
 from napari_unet3d.tasks.specs import Spec
@@ -71,7 +71,7 @@ def write_checkpoint(file: Path, state: Mapping[str, npt.NDArray[Any]], position
     arrays = {name: np.array(a, order="C") for name, a in state.items()}
     text = position.model_dump_json()
     content = save(arrays, {_POSITION: text, _CHECKSUM: _checksum(arrays, text)})
-    atomic.write_bytes(file, content, overwrite=True)
+    write_bytes(file, content, overwrite=True)
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
@@ -85,6 +85,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(file)
         with safe_open(file, "numpy") as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             notes = opened.metadata()
@@ -100,6 +101,7 @@ def step_of(file: Path) -> int | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(file)
         with safe_open(file, "numpy") as opened:
             return Position.model_validate_json(opened.metadata()[_POSITION]).step
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from napari_unet3d.tasks.train_spec import TrainSpec
 RUN_FILE, HISTORY_FILE, CHECKPOINT_FILE = "run.json", "history.csv", "checkpoint.safetensors"
 BEST, LAST = "best.unet3d", "last.unet3d"
 FORMAT_VERSION = 1
-# Of a history: ten million steps.
-_HISTORY_BYTES = 1 << 30
+_LONGEST_LINE = 1 << 18
 _MOST_STEPS = 1 << 53
 COLUMNS = ("kind", "step", "loss", "learning_rate", "seconds")
 
@@ -165,8 +164,7 @@ class RunFolder:
         if not file.is_file():
             return []
         try:
-            text = atomic.read_small(file, _HISTORY_BYTES).decode("utf-8")
-            reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+            reader = csv.DictReader(_whole_lines(file))
             rows = list(reader)
             if not set(COLUMNS[:3]) <= set(reader.fieldnames or COLUMNS):
                 raise ValueError(f"its first line does not begin with {','.join(COLUMNS[:3])}")
@@ -192,6 +190,15 @@ class RunFolder:
             atomic.write_text(file, text.getvalue(), overwrite=True)
         else:
             atomic.remove(file)
+
+
+def _whole_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a file that end; one that never does would be all of a file that is nearly all hole."""
+    with open(file, "rb") as opened:
+        while (line := opened.readline(_LONGEST_LINE + 1)).endswith(b"\n"):
+            yield line.decode("utf-8")
+        if len(line) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
 
 
 def _check_row(row: Mapping[str, Any]) -> None:
