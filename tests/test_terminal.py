@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,3 +289,64 @@ except SystemExit:
 def test_what_libraries_warn_of_is_text_too():
     ended = subprocess.run([sys.executable, "-c", _WARNS], capture_output=True, text=True, check=True)
     assert ended.stderr.splitlines() == [f"UserWarning: {PLAIN}", PLAIN]
+
+
+@on_posix
+def test_a_signal_while_the_old_result_is_removed_leaves_the_new_one_and_says_so(tmp_path):
+    from napari_unet3d.volumes import create_output, read_volume
+
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((30, 40, 50), np.uint8), photometric="minisblack")
+    model = save_model(random_model(blocks=0, filters=2), tmp_path / "m.unet3d")
+    (tmp_path / "out").mkdir()
+    target = tmp_path / "out" / "o.zarr"
+    with create_output(target, (3, 4, 5), np.uint8, voxel_size=(1, 1, 1), unit="um") as output:
+        output.commit()
+    words = ["predict", tmp_path / "image.tif", "--model", model, "--output", target, "--overwrite", "--device", "cpu"]
+    ended = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130, ended.stderr
+    assert "Stopped. The result was complete" in ended.stderr
+    assert read_volume(target).shape == (30, 40, 50)
+    assert os.listdir(tmp_path / "out") == ["o.zarr"]
+
+
+# The signal comes when the old zarr is removed, which is after the names were swapped.
+_SIGNALLED = """
+import os, signal, sys
+def seen(event, arguments):
+    if event == "shutil.rmtree":
+        os.kill(os.getpid(), signal.SIGTERM)
+sys.addaudithook(seen)
+from napari_unet3d.cli import main
+main(sys.argv[1:])
+"""
+
+
+# The administrator may read everything, but for these.
+_AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no setpriv")
+def test_folders_that_may_not_be_read_are_said_and_no_surprise(tmp_path):
+    model = save_model(random_model(blocks=0, filters=2), tmp_path / "m.unet3d")
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((30, 40, 50), np.uint8), photometric="minisblack")
+    (tmp_path / "closed").mkdir()
+    shutil.copytree(model, tmp_path / "closed" / "m.unet3d")
+    commands = [["predict", "image.tif", "--model", "closed/m.unet3d", "--output", "o.tif"]]
+    commands += [["predict", "closed/i.tif", "--model", "m.unet3d", "--output", "o.tif"]]
+    commands += [["predict", "image.tif", "--model", "m.unet3d", "--output", "closed/o.tif"]]
+    commands += [["run", "closed/job.json"], ["import-model", "closed/a.h5", "--output", "m2"]]
+    commands += [["train", "--image", "image.tif", "--labels", "image.tif", "--output", "closed/run", "--resume"]]
+    is_root = os.getuid() == 0
+    if is_root:
+        os.chown(tmp_path / "closed", 65534, 65534)
+    os.chmod(tmp_path / "closed", 0)
+    try:
+        for words in commands:
+            program = [*(_AS_ANYBODY if is_root else []), *PROGRAM, *words]
+            ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert ended.returncode == 3, (words, ended.stderr)
+            assert ended.stderr.count("error: ") == 1
+    finally:
+        os.chmod(tmp_path / "closed", 0o755)

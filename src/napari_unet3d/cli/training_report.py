@@ -200,7 +200,8 @@ def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output
             dice, iou = float(best[f"dice {name}"]), float(best[f"iou {name}"])
             lines.append(f"{name:<20} {int(best[f'voxels {name}']):>16,} {dice:>7.3f} {iou:>7.3f}")
     if not scores:
-        lines.append("Nothing was scored: nothing is held out.")
+        is_lost = result.scores is not None
+        lines.append("The scores could not be written." if is_lost else "Nothing was scored: nothing is held out.")
     if kept == result.steps:
         lines.append(f"{shown(output)}: {result.steps:,} steps; best.unet3d and last.unet3d are models.")
     else:

@@ -287,7 +287,7 @@ class LocalEngine:
         )
 
     def _said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:] if self.log.is_file() else ""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:] if os.path.isfile(self.log) else ""
 
     def _started(self) -> Service:
         with self._lock:

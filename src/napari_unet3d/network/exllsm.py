@@ -55,7 +55,7 @@ def import_exllsm(
     import h5py
 
     file_path = Path(path)
-    if not file_path.is_file():
+    if not os.path.isfile(file_path):
         raise ModelError(f"There is no file {shown(file_path)}.")
     if not h5py.is_hdf5(file_path):
         raise ModelError(f"{shown(file_path)} is not an HDF5 file.")

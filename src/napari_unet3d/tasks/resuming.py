@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def find_run(folder: RunFolder, record: RunRecord, *, force: bool) -> Found:
         checkpoint = _with_best(folder, checkpoint, losses)
     if not force:
         _refuse(folder, changed, losses)
-    if not (folder.path / HISTORY_FILE).is_file() and checkpoint is not None and checkpoint.position.step:
+    if not os.path.isfile(folder.path / HISTORY_FILE) and checkpoint is not None and checkpoint.position.step:
         losses.append(f"{HISTORY_FILE} is gone; the curves begin here.")
     return Found(checkpoint, tuple(losses))
 
@@ -92,7 +93,7 @@ def _refuse(folder: RunFolder, changed: list[str], losses: list[str]) -> None:
     name = shown(folder.path)
     if losses:
         last = folder.path / LAST
-        start = f", or start a new run from its last model (--from {shown(last)})" if last.is_dir() else ""
+        start = f", or start a new run from its last model (--from {shown(last)})" if os.path.isdir(last) else ""
         raise TrainingError(
             f"The run in {name} cannot go on as it was. {' '.join(losses)} Put back what is missing from a copy"
             f"{start}, or go on with that loss (--force)."

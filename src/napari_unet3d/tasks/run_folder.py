@@ -78,7 +78,7 @@ class RunFolder:
     @property
     def has_record(self) -> bool:
         """Return whether it is written down what the run is."""
-        return (self.path / RUN_FILE).is_file()
+        return os.path.isfile(self.path / RUN_FILE)
 
     @property
     def has_learnt(self) -> bool:
@@ -138,7 +138,7 @@ class RunFolder:
         file = self.path / HISTORY_FILE
         text = io.StringIO()
         writer = csv.DictWriter(text, (*COLUMNS, *extra), lineterminator="\n")
-        if not file.is_file():
+        if not os.path.isfile(file):
             writer.writeheader()
         writer.writerows(rows)
         content = text.getvalue().encode()
@@ -161,7 +161,7 @@ class RunFolder:
             If it is damaged.
         """
         file = self.path / HISTORY_FILE
-        if not file.is_file():
+        if not os.path.isfile(file):
             return []
         try:
             reader = csv.DictReader(_whole_lines(file))

@@ -213,7 +213,7 @@ class _Run:
                     f"{times(smaller)} voxels."
                 )
         last = self._model(learner)
-        is_kept = self.folder is not None and (self.folder.path / BEST).is_dir()
+        is_kept = self.folder is not None and os.path.isdir(self.folder.path / BEST)
         if self.best is None and self.folder is not None and is_kept:
             from napari_unet3d.network.store import load_model
 

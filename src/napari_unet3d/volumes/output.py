@@ -273,7 +273,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
             f"{name}: {suffix or 'no suffix'} is no format that can be written; "
             "end the name in .tif, .ome.tif or .zarr."
         )
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"The folder {shown(target.parent)} does not exist; create it, or choose another one.")
     with atomic.writing(target, 0):
         atomic.tidy(target)
@@ -281,7 +281,11 @@ def _check_place(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(atomic.exists_already(target))
-    if target.is_dir() and not target.is_symlink() and not (suffix == ".zarr" and _is_zarr(target)):
+    with atomic.writing(target, 0):
+        is_other_folder = (
+            os.path.isdir(target) and not target.is_symlink() and not (suffix == ".zarr" and _is_zarr(target))
+        )
+    if is_other_folder:
         # Overwriting removes all that a folder holds: only what was a zarr may go that way.
         raise OutputError(f"{name} is a folder that is no zarr, and is not overwritten; choose another name.")
 

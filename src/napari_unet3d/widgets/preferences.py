@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def _written(path: Path | None) -> tuple[dict[str, Any], str]:
     """Return what the file says, and why it cannot be read: napari puts defaults in its place without a word."""
     import yaml
 
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return {}, ""
     try:
         content = yaml.safe_load(read_small(path).decode("utf-8")) or {}
