@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from napari_unet3d import atomic, renames, stopping
+from napari_unet3d import atomic, renames, small_files, stopping
 from napari_unet3d.errors import OutputError, visible
 
 _REPLACES = """
@@ -113,18 +113,18 @@ def test_a_file_that_is_nearly_all_hole_or_a_pipe_is_not_read(tmp_path):
     with open(sparse, "wb") as file:
         file.truncate(2 << 30)
     with pytest.raises(OSError, match="larger than"):
-        atomic.read_small(sparse)
+        small_files.read_small(sparse)
     if hasattr(os, "mkfifo"):
         os.mkfifo(pipe)
         with pytest.raises(OSError, match="a pipe, a device"):
-            atomic.read_small(pipe)
+            small_files.read_small(pipe)
 
 
 def test_json_that_is_nested_too_deep_or_no_json_is_one_kind_of_error(tmp_path):
     for content in (b"[" * 200_000, b"\xff{}", b"", b'{"a": '):
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(ValueError):  # noqa: PT011 - its words are those of the library
-            atomic.read_json(tmp_path / "a.json")
+            small_files.read_json(tmp_path / "a.json")
 
 
 def test_a_file_that_is_there_is_not_written_a_second_time_beside_itself(tmp_path):

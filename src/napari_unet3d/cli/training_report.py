@@ -35,18 +35,9 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
     with _Stop() as stop:
         with Screen(*columns) as screen:
             told = _Told(screen)
-            try:
-                while not stop.is_asked:
-                    told.tell(next(events))
-                    stop.has_begun = stop.has_begun or told.has_begun
-            except StopIteration as end:
-                result: TrainResult | None = end.value
-            except KeyboardInterrupt:
-                result = None
-            else:
-                result = None
-                screen.say("Stopping; the run is being saved.")
+            result = _work(events, stop, told)
             if result is None:
+                screen.say("Stopping; the run is being saved.")
                 events.close()
         if result is None:
             _say_stopped(told.step, output)
@@ -56,6 +47,20 @@ def follow_training(events: Generator[Event, None, TrainResult], output: Path) -
     say(waiting + final_text(result, RunFolder(output).history(), output, kept))
     if kept != result.steps:
         sys.exit(EXIT_NOT_ALL)
+
+
+def _work(events: Generator[Event, None, TrainResult], stop: _Stop, told: _Told) -> TrainResult | None:
+    """Return what a run gave, None if it shall stop before its end."""
+    try:
+        while not stop.is_asked:
+            told.tell(next(events))
+            stop.has_begun = stop.has_begun or told.has_begun
+    except StopIteration as end:
+        result: TrainResult = end.value
+        return result
+    except KeyboardInterrupt:
+        pass
+    return None
 
 
 def _say_stopped(step: int, output: Path) -> NoReturn:

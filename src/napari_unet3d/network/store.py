@@ -26,6 +26,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import n_parameters
 from napari_unet3d.errors import ModelError, OutputError, shown
 from napari_unet3d.network.model import Model, ModelCard, check_weights
+from napari_unet3d.small_files import read_json, read_small
 
 FORMAT = "napari-unet3d model"
 FORMAT_VERSION = 1
@@ -157,7 +158,7 @@ def _card_file(target: Path) -> Path:
 
 def _read_card(path: Path) -> _Folder:
     try:
-        content = atomic.read_json(path)
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{shown(path)} cannot be read, it may be cut off or damaged: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -192,7 +193,7 @@ def _read_weights(path: Path, spec: NetworkSpec, sha256: str) -> dict[str, npt.N
         size = path.stat().st_size
         if size > most:
             raise ModelError(f"{shown(path)} has {size:,} bytes; the weights of this network take at most {most:,}.")
-        content = atomic.read_small(path, most)
+        content = read_small(path, most)
     except FileNotFoundError:
         raise ModelError(f"The weights are missing: there is no file {shown(path)}.") from None
     except OSError as error:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.atomic import check_regular, write_bytes
+from napari_unet3d.atomic import write_bytes
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.errors import TrainingError, shown
+from napari_unet3d.small_files import check_regular
 from napari_unet3d.tasks.specs import Spec
 
 _POSITION, _CHECKSUM = "position", "sha256"

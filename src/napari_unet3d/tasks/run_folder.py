@@ -18,6 +18,7 @@ from pydantic import Field
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import TrainingError, shown
+from napari_unet3d.small_files import read_json
 from napari_unet3d.tasks.checkpoints import Checkpoint, Position, read_checkpoint, step_of, write_checkpoint
 from napari_unet3d.tasks.run_lock import RunLock
 from napari_unet3d.tasks.specs import Spec
@@ -99,7 +100,7 @@ class RunFolder:
         """
         file = self.path / RUN_FILE
         try:
-            content = atomic.read_json(file)
+            content = read_json(file)
             version = content.get("format_version")
             if isinstance(version, int) and version > FORMAT_VERSION:
                 raise TrainingError(

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 from napari_unet3d import atomic
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.errors import OutputError
+from napari_unet3d.small_files import read_json
 
 
 def known_speed(device: str, spec: NetworkSpec) -> float | None:
@@ -42,7 +43,7 @@ def _key(device: str, spec: NetworkSpec) -> str:
 
 def _read() -> dict[str, object]:
     try:
-        speeds = atomic.read_json(_path())
+        speeds = read_json(_path())
     except (OSError, ValueError):
         return {}
     return speeds if isinstance(speeds, dict) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -217,7 +218,8 @@ class _Run:
         if self.best is None and self.folder is not None and is_kept:
             from napari_unet3d.network.store import load_model
 
-            self.best = load_model(self.folder.path / BEST)
+            with suppress(ModelError):
+                self.best = load_model(self.folder.path / BEST)
         best_step = self.position.best_step if self.best is not None else self.position.step
         return TrainResult(self.best or last, last, self.position.step, self.scores, best_step)
 
@@ -253,18 +255,27 @@ class _Run:
 
         try:
             model = load_model(kept)
-            is_comparable = model.spec == self.spec.network and model.card.class_names == self.spec.class_names
-            is_comparable = is_comparable and model.card.normalization == self.spec.normalization
-        except ModelError:
-            is_comparable = False
-        if not (is_comparable and len(self.validation)):
+            score = self._score_of_other(model)
+        except (ModelError, OutOfMemoryError):
+            score = None
+        if score is None:
             with writing(kept, 0):
                 aside = set_aside(kept)
             yield Note(f"The best model so far cannot be compared with what follows; it is kept as {shown(aside)}.")
             return
-        score = _score(self._scores_of(self._learner(model)))
-        self._moved(best_score=score, best_step=int(model.card.training.get("steps", 0)))
+        steps = model.card.training.get("steps")
+        self._moved(best_score=score, best_step=steps if isinstance(steps, int) else 0)
         yield Note("The best model so far stays until there is a better one.")
+
+    def _score_of_other(self, model: Model) -> float | None:
+        """Return the score of a model on what this run holds out; None if it is of another kind, or nothing is."""
+        ours, card = self.spec, model.card
+        is_alike = (card.network, card.class_names, card.normalization) == (
+            ours.network,
+            ours.class_names,
+            ours.normalization,
+        )
+        return _score(self._scores_of(self._learner(model))) if is_alike and len(self.validation) else None
 
     def _learner(self, start: Model | None = None) -> Learner:
         """Return what learns, from its first weights, or from those of a model."""

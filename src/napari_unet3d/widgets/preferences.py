@@ -12,7 +12,7 @@ from typing import Any
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_unet3d.atomic import read_small
+from napari_unet3d.small_files import read_small
 
 PLUGIN = "napari-unet3d"
 _SECTION = "workbench"
