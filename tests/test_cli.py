@@ -265,6 +265,15 @@ def test_info_says_what_is_installed_and_what_is_used(run):
     assert "GiB free" in run("info")[1]
 
 
+def test_info_counts_what_killed_runs_have_left_here(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "left here" not in run("info")[1]
+    (tmp_path / ".a.zarr.partial-999999999").mkdir()
+    (tmp_path / ".a.zarr.partial-999999999" / "chunk").write_bytes(b"0" * 1000)
+    (tmp_path / ".b.tif.partial-999999999").write_bytes(b"0" * 1000)
+    assert "2 unfinished files of runs that were killed" in json.loads(run("info", "--json")[1])["left here"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name):
@@ -295,6 +304,53 @@ def test_a_run_that_is_stopped_leaves_nothing_half_written(model, tmp_path, name
     assert process.wait() == 130, "".join(lines) + rest
     assert "Stopped. Nothing was written" in rest
     assert not list(out.iterdir())
+
+
+TRAINING = ["--steps", "--batch", "--seed", "--patch", "--patience", "--validate-every", "--filters", "--learning-rate"]
+TRAINING += ["--class-weights", "--validation", "--classes", "--blocks", "--dropout"]
+LONG = [digit * length for digit in "91" for length in (20, 400, 5000)]
+
+
+@pytest.mark.parametrize("number", LONG)
+@pytest.mark.parametrize("command", ["sizes", "plan", "predict", "augment", "train"])
+def test_no_number_is_too_long_to_be_refused(run, model, image, tmp_path, command, number):
+    pair = ["--image", image, "--labels", image, "--classes", "0=background,*=object", "--output", tmp_path / "run"]
+    options = {
+        "sizes": ["--max", "--blocks", "--filters", "--classes", "--channels"],
+        "plan": ["--memory", "--region", "--device"],
+        "predict": ["--memory", "--region", "--high", "--min-voxels", "--connectivity"],
+        "augment": ["--seed", "--input", "--at", "--blocks"],
+        "train": [
+            "--steps",
+            "--batch",
+            "--seed",
+            "--patch",
+            "--patience",
+            "--validate-every",
+            "--filters",
+            "--learning-rate",
+            "--class-weights",
+            "--validation",
+            "--classes",
+            "--blocks",
+            "--dropout",
+        ],
+    }[command]
+    begin = {
+        "sizes": [],
+        "plan": [image, "--model", model],
+        "predict": [image, "--model", model, "--output", tmp_path / "out.tif", "--clean-up"],
+        "augment": [image, "--output", tmp_path / "patch.tif"],
+        "train": [*pair, "--device", "cpu", "--blocks", "0", "--filters", "2", "--patch", "24", "--steps", "1"],
+    }[command]
+    for option in options:
+        value = {"--region": f"0:{number},:,:", "--validation": f"{number}@0:1,0:1,0:1", "--classes": f"{number}=a,*=b"}
+        code, _, err = run(command, *begin, option, value.get(option, number))
+        refused = [line for line in err.splitlines() if "not foreseen" in line]
+        assert not refused, (option, refused)
+        assert "Traceback" not in err
+        # Some fit what they are asked for, however long: a memory, a seed, a value that no voxel has.
+        assert code in (0, 2, 3), option
 
 
 def test_an_amount_of_memory_is_read_in_any_usual_form():

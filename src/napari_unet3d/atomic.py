@@ -1,8 +1,9 @@
 """Files that appear whole or not at all.
 
-What is being written lies under a hidden name beside its target, `.NAME.partial-PID-HOST`, and is renamed
-when it is complete and on the disk. What dead processes left is removed by the next one that writes the same
-target. The host is part of the name because process numbers of another machine say nothing here.
+What is being written lies under a hidden name beside its target, `.NAME.partial-PID.START-HOST`, and is renamed
+when it is complete and on the disk. What dead processes left is removed by the next one that writes into the same
+folder. The start is part of the name because numbers of processes come again, and the host because they say nothing
+on another machine.
 """
 
 from __future__ import annotations
@@ -11,18 +12,70 @@ import errno
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-import psutil
-
 from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.locks import host, is_running, process_start
+from napari_unet3d.renames import exchange, rename_new
+from napari_unet3d.stopping import uninterrupted
+
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<pid>\d+)(?:\.(?P<start>\d+))?(?:-(?P<host>.+))?")
 
 _lock = Lock()
 _claimed: set[Path] = set()
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a process has put under a hidden name: a result in the making, or an old version that stepped aside."""
+
+    path: Path
+    target: Path
+    is_replaced: bool
+    pid: int
+    start: int | None
+    host: str | None
+
+    @property
+    def is_ours(self) -> bool:
+        """Return whether this process is writing it."""
+        with _lock:
+            return self.path in _claimed
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether nobody is writing it any more. What is on another machine may be alive."""
+        if self.host not in (None, host()) or self.is_ours:
+            return False
+        # Containers give every run the same process number: our own, unclaimed, was another's.
+        return self.pid == os.getpid() or not is_running(self.pid, self.start)
+
+
+def hidden_in(folder: Path) -> list[Hidden]:
+    """Return what lies in a folder under hidden names."""
+    with os.scandir(folder) as entries:
+        found = [match for entry in entries if (match := _HIDDEN.fullmatch(entry.name))]
+    return [
+        Hidden(
+            folder / match[0],
+            folder / match["name"],
+            match["kind"] == "replaced",
+            int(match["pid"]),
+            int(match["start"]) if match["start"] else None,
+            match["host"],
+        )
+        for match in found
+    ]
+
+
+def left_in(folder: Path) -> tuple[int, int]:
+    """Return how many hidden files and folders of dead processes lie in a folder, and their bytes."""
+    found = [hidden for hidden in hidden_in(folder) if hidden.is_left]
+    return len(found), sum(_size(hidden.path) for hidden in found)
 
 
 def claim_partial(target: Path) -> Path:
@@ -31,9 +84,15 @@ def claim_partial(target: Path) -> Path:
     Raises
     ------
     OutputError
-        If this process is already writing the same target.
+        If the same target is being written already, by this process or another one.
     """
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}-{_host()}")
+    partial = _hidden_name(target, "partial")
+    for found in hidden_in(target.parent):
+        if found.target == target and found.host == host() and not found.is_left and not found.is_ours:
+            raise OutputError(
+                f"{shown(target)} is being written already, by process {found.pid}; wait for that, or choose another "
+                "name."
+            )
     with _lock:
         if partial in _claimed:
             raise OutputError(f"{shown(target)} is being written already; wait for that, or choose another name.")
@@ -42,57 +101,102 @@ def claim_partial(target: Path) -> Path:
 
 
 def tidy(target: Path) -> None:
-    """Remove what dead processes left of `target`; an old version that had stepped aside comes back."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(partial|replaced)-(\d+)(?:-(.+))?")
-    with os.scandir(target.parent) as entries:
-        matches = [match for entry in entries if (match := pattern.fullmatch(entry.name))]
-    for match in matches:
-        left, pid = target.with_name(match[0]), int(match[2])
-        with _lock:
-            is_ours = left in _claimed
-        # Containers give every run the same process number: our own, unclaimed, was another's.
-        is_dead = pid == os.getpid() or not psutil.pid_exists(pid)
-        if is_ours or not is_dead or match[3] not in (None, _host()):
-            continue
-        if match[1] == "replaced" and not os.path.lexists(target):
-            os.rename(left, target)
-        else:
-            remove(left)
+    """Remove what dead processes left in the folder of `target`; an old version that had stepped aside comes back."""
+    for found in hidden_in(target.parent):
+        # Of another target, perhaps of somebody else: nothing of ours depends on it.
+        with nullcontext() if found.target == target else suppress(OSError):
+            if not found.is_left:
+                continue
+            if found.is_replaced and not os.path.lexists(found.target):
+                os.rename(found.path, found.target)
+            else:
+                remove(found.path)
 
 
 def release_partial(partial: Path) -> None:
-    """Forget the claim and remove what is still there under the hidden name."""
-    remove(partial)
-    with _lock:
-        _claimed.discard(partial)
+    """Forget the claim and remove what is still there under the hidden name, now or at the next chance."""
+    try:
+        with suppress(OSError):
+            remove(partial)
+    finally:
+        _forget(partial)
 
 
 def put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
-    """Give what was written its name; what had that name is kept until then.
+    """Give what was written its name; what had that name is there until then. No signal interrupts it.
 
     Raises
     ------
     OutputError
-        If the target exists and may not be replaced.
+        If the target exists and may not be replaced: what was written is kept under another name then.
     """
-    if os.path.lexists(target) and not overwrite:
-        raise OutputError(exists_already(target))
-    if os.path.lexists(target) and (partial.is_dir() or target.is_dir()):
-        # A folder cannot be replaced in one step: the old one steps aside, and back if anything fails.
-        old = target.with_name(f".{target.name}.replaced-{os.getpid()}-{_host()}")
+    with uninterrupted():
+        if overwrite:
+            _replace(partial, target)
+        else:
+            try:
+                rename_new(partial, target)
+            except FileExistsError:
+                raise OutputError(_keep_beside(partial, target)) from None
+        sync_folder(target.parent)
+        _forget(partial)
+
+
+def _replace(partial: Path, target: Path) -> None:
+    if not os.path.lexists(target) or not (partial.is_dir() or target.is_dir()):
+        os.replace(partial, target)
+    elif exchange(partial, target):
+        remove(partial)
+    else:
+        # Here a folder cannot be replaced in one step: the old one steps aside, and back if anything fails.
+        old = _hidden_name(target, "replaced")
         remove(old)
-        os.rename(target, old)
         try:
+            os.rename(target, old)
             os.rename(partial, target)
-        except OSError:
-            os.rename(old, target)
+        except BaseException:
+            if os.path.lexists(old) and not os.path.lexists(target):
+                os.rename(old, target)
             raise
         remove(old)
-    else:
-        os.replace(partial, target)
+
+
+def _keep_beside(partial: Path, target: Path) -> str:
+    """Give what was written a name that is free, and return the sentence that says so."""
+    end = "".join(Path(target.name.lower()).suffixes[-2:])
+    n = len(target.name) - len(end if end.startswith(".ome.") else target.suffix)
+    number = 0
+    while True:
+        number += 1
+        beside = target.with_name(f"{target.name[:n]}-{number}{target.name[n:]}")
+        with suppress(FileExistsError):
+            rename_new(partial, beside)
+            break
     sync_folder(target.parent)
+    _forget(partial)
+    return (
+        f"{shown(target)} exists already: it has appeared since the work began, and is not replaced. "
+        f"The finished result is {shown(beside)}."
+    )
+
+
+def _size(path: Path) -> int:
+    files = (Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+    total = 0
+    for file in files if path.is_dir() and not path.is_symlink() else (path,):
+        with suppress(OSError):
+            total += file.lstat().st_size
+    return total
+
+
+def _forget(partial: Path) -> None:
     with _lock:
         _claimed.discard(partial)
+
+
+def _hidden_name(target: Path, kind: str) -> Path:
+    pid = os.getpid()
+    return target.with_name(f".{target.name}.{kind}-{pid}.{process_start(pid) or 0}-{host()}")
 
 
 def write_text(target: Path, text: str, *, overwrite: bool = False) -> None:
@@ -110,6 +214,8 @@ def write_bytes(target: Path, content: bytes, *, overwrite: bool = False) -> Non
     """
     with writing(target, len(content)):
         tidy(target)
+        if not overwrite and os.path.lexists(target):
+            raise OutputError(exists_already(target))
         partial = claim_partial(target)
         try:
             with open(partial, "wb") as file:
@@ -213,7 +319,3 @@ def _explain(error: OSError, target: Path, n_bytes: int) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return f"{name} cannot be written: the name is too long; choose a shorter one."
     return f"{name} cannot be written: {error.strerror or error}. Check that {folder} is still there."
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "host"

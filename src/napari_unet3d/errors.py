@@ -7,6 +7,11 @@ in code stay `TypeError` and `ValueError`.
 from __future__ import annotations
 
 import os
+from unicodedata import category
+
+# Controls, format characters, surrogates, separators of lines and paragraphs.
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_HARMLESS = "\n\t\u00ad\u200c\u200d"
 
 
 class Unet3dError(Exception):
@@ -64,12 +69,53 @@ class EngineError(Unet3dError):
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path as text that can always be printed.
+    r"""Return a path as text on one line that can always be printed.
 
     Under ``LANG=C`` a path with an umlaut holds surrogates, and printing those raises.
+
+    Examples
+    --------
+    >>> shown("a\x1b[2Jb\n.tif")
+    'a\\x1b[2Jb\\n.tif'
     """
     text = os.fspath(path)
     try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def is_possible(path: str | os.PathLike[str]) -> bool:
+    r"""Return whether a file could have this name: a text from a JSON file may hold what no system takes.
+
+    Examples
+    --------
+    >>> is_possible("a.tif"), is_possible("a\0.tif"), is_possible("\ud800.tif")
+    (True, False, False)
+    """
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def visible(text: str) -> str:
+    r"""Return a text with all characters spelled out that steer a terminal, or the direction and place of others.
+
+    Names and notes come from files, and files from anywhere. Lines and tabs stay, and so do the joiners that some
+    scripts need.
+
+    Examples
+    --------
+    >>> visible("a\x1b[31m, \x9b2J, \u202egpj.exe")
+    'a\\x1b[31m, \\x9b2J, \\u202egpj.exe'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in _STEERING and character not in _HARMLESS
+        else character
+        for character in text
+    )

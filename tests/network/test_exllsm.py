@@ -116,7 +116,7 @@ def other_shape(file, victim):
         (virtual, "lie in another file"),
         (objects, "holds object, not floating point"),
         (integers, "holds int32"),
-        (huge, "not a kernel or a bias"),
+        (huge, "were never written"),
         (a_group, "is not an array"),
         (other_shape, r"another architecture: input_block has arrays of \[\(5, 5, 5"),
     ],

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from napari_unet3d.atomic import remove
 from napari_unet3d.cli import main
 from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.errors import TrainingError
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.events import StepDone
-from napari_unet3d.tasks.run_folder import BEST, CHECKPOINT_FILE, LAST, RunFolder
+from napari_unet3d.tasks.run_folder import BEST, CHECKPOINT_FILE, HISTORY_FILE, LAST, RunFolder
 from tests.tasks.test_train import IMAGE, LABELS, contents, in_folder, weights_of, with_changes
 
 CLASSES = "0=ignore,1=background,2=ball"
@@ -108,17 +116,18 @@ def test_labels_of_another_size_are_refused_with_both(tmp_path, files, capsys):
 _KILLED = """
 import os, signal, sys
 at, calls = int(sys.argv[1]), 0
-def counted(name):
-    real = getattr(os, name)
+def counted(module, name):
+    real = getattr(module, name)
     def call(*arguments, **choices):
         global calls
         calls += 1
         if calls == at:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **choices)
-    setattr(os, name, call)
-for name in ("replace", "rename", "fsync"):
-    counted(name)
+    setattr(module, name, call)
+from napari_unet3d import atomic
+for module, name in ((os, "replace"), (os, "rename"), (os, "fsync"), (atomic, "exchange"), (atomic, "rename_new")):
+    counted(module, name)
 from napari_unet3d.cli import main
 main(sys.argv[2:])
 """
@@ -129,7 +138,8 @@ def test_killed_in_the_midst_of_saves_it_goes_on_to_the_same_bytes(tmp_path, fil
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     words = ["train", *files, "--classes", CLASSES, *SMALL]
     assert command(*words, "--output", whole) == 0
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     # In the first save before the checkpoint, in a later one; then nothing happens to it.
     for number, at in enumerate((9, 14, 23)):
         resumed = ["--resume"] if number else []
@@ -200,20 +210,181 @@ def test_a_run_that_could_not_be_written_says_what_is_missing(tmp_path, capsys, 
         put(partial, target, overwrite=overwrite)
 
     monkeypatch.setattr(atomic, "put_in_place", full_at_last)
-    follow_training(in_folder(tmp_path / "run"), tmp_path / "run")
+    with pytest.raises(SystemExit) as end:
+        follow_training(in_folder(tmp_path / "run"), tmp_path / "run")
+    assert end.value.code == 4
     assert "8 steps, of which those after 3 could not be written" in capsys.readouterr().out
 
 
-def test_a_lock_is_taken_over_from_a_process_that_is_gone_and_not_from_one_that_begins(tmp_path):
-    from napari_unet3d.errors import TrainingError
-    from napari_unet3d.tasks.run_folder import LOCK_FILE
+_HOLDS = """
+import sys
+from napari_unet3d.tasks.run_folder import RunFolder
+with RunFolder(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
 
-    (tmp_path / "run").mkdir()
-    lock = tmp_path / "run" / LOCK_FILE
-    lock.write_text("")
-    with pytest.raises(TrainingError, match="has just begun"), RunFolder(tmp_path / "run"):
+
+def test_a_lock_holds_while_its_process_lives_whatever_the_file_says_and_not_longer(tmp_path):
+    from napari_unet3d.tasks.run_lock import LOCK_FILE
+
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        # What a clock that was set, another container, or nobody would have written.
+        own = (run / LOCK_FILE).read_text()
+        for text in (own, f"{holder.pid} 1 {own.split()[2]}", "1 2 elsewhere", "a b c", "\udcff", ""):
+            (run / LOCK_FILE).write_text(text, errors="surrogateescape")
+            with pytest.raises(TrainingError, match="in use by a run"), RunFolder(run):
+                pass
+        with pytest.raises(TrainingError, match="in use"), RunFolder(run):
+            pass
+        holder.kill()
+    for text in (own, "a b c", "\udcff", "9" * 5000, f"{'9' * 30} 1 {own.split()[2]}", ""):
+        (run / LOCK_FILE).write_text(text, errors="surrogateescape")
+        with RunFolder(run):
+            assert (run / LOCK_FILE).read_text().split()[0] == str(os.getpid())
+    assert not list(run.iterdir())
+
+
+def test_a_lock_of_another_machine_is_respected_because_not_all_disks_share_locks(tmp_path):
+    from napari_unet3d.tasks.run_lock import LOCK_FILE
+
+    (tmp_path / LOCK_FILE).write_text("1 2 another-machine")
+    with (
+        pytest.raises(TrainingError, match=r"on another-machine, process 1.*if it is gone, remove"),
+        RunFolder(tmp_path),
+    ):
         pass
-    os.utime(lock, (0, 0))
-    with RunFolder(tmp_path / "run"):
-        assert lock.read_text().split()[0] == str(os.getpid())
-    assert not list((tmp_path / "run").iterdir())
+
+
+LOSSES = {
+    "run.json": "run.json is gone from",
+    CHECKPOINT_FILE: "The checkpoint in .* is gone. Training begins again at its first step",
+    BEST: "The best model is lost: There is no model folder",
+}
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """Return the folder of a run that has ended, and the words that made it."""
+    folder = tmp_path_factory.mktemp("long")
+    space = {"imagej": True, "resolution": (10, 10), "metadata": {"spacing": 0.2, "unit": "um", "axes": "ZYX"}}
+    tifffile.imwrite(folder / "image.tif", IMAGE, **space)
+    tifffile.imwrite(folder / "labels.tif", LABELS, **space)
+    pair = ["--image", folder / "image.tif", "--labels", folder / "labels.tif"]
+    words = ["train", *pair, "--classes", CLASSES, *SMALL, "--resume"]
+    assert command(*words[:-1], "--output", folder / "run") == 0
+    return folder / "run", words
+
+
+@pytest.fixture
+def copied(tmp_path, long_run):
+    """Return a copy of the run, whose best model bears a mark, and how to go on with it."""
+    run, words = long_run
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / BEST / "mark").write_text("")
+    return tmp_path / "run", [*words, "--output", tmp_path / "run"]
+
+
+@pytest.mark.parametrize("lost", LOSSES)
+def test_a_run_that_lost_a_part_does_not_go_on_by_itself_and_says_what_is_lost(copied, capsys, lost):
+    run, words = copied
+    remove(run / lost)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert command(*words) == 3
+    assert re.search(LOSSES[lost], capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert command(*words, "--force") == 0
+    assert re.search(LOSSES[lost], capsys.readouterr().err)
+
+
+def test_a_model_of_a_run_that_is_forced_to_begin_again_stays_until_there_is_a_better_one(copied, capsys):
+    run, words = copied
+    remove(run / CHECKPOINT_FILE)
+    score = load_model(run / BEST).card.metrics["dice ball"]
+    assert command(*words, "--force", "--steps", "2") == 0
+    assert "The best model so far stays until there is a better one" in capsys.readouterr().err
+    assert (run / BEST / "mark").is_file() or load_model(run / BEST).card.metrics["dice ball"] > score
+
+
+def test_a_model_that_cannot_be_compared_is_set_aside_and_never_replaced(copied, capsys):
+    run, words = copied
+    remove(run / CHECKPOINT_FILE)
+    assert command(*words, "--force", "--filters", "3") == 0
+    assert "it is kept as" in capsys.readouterr().err
+    assert (run / "best-1.unet3d" / "mark").is_file()
+    assert load_model(run / BEST).spec.filters == 3
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_flipped_bit_in_a_checkpoint_goes_unnoticed(tmp_path, long_run, data):
+    content = bytearray((long_run[0] / CHECKPOINT_FILE).read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    at = data.draw(st.integers(0, header - 1) | st.integers(header, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    (tmp_path / CHECKPOINT_FILE).write_bytes(content)
+    with contextlib.suppress(TrainingError):
+        found = RunFolder(tmp_path).load_checkpoint()
+        whole = RunFolder(long_run[0]).load_checkpoint()
+        # Blanks of the header mean nothing.
+        assert found.position == whole.position
+        assert all(np.array_equal(found.state[name], whole.state[name]) for name in whole.state)
+
+
+@pytest.mark.parametrize(
+    "junk", [b"kind,step,loss\nstep,1,0.\xff\n", b"\0\0\0\n", b"kind,step,loss\nstep,1,x\n", b"a\nb\n"]
+)
+def test_junk_in_the_history_is_one_line_that_says_what_to_do(copied, capsys, junk):
+    run, words = copied
+    (run / HISTORY_FILE).write_bytes(junk)
+    assert command(*words) == 3
+    assert re.search(
+        r"^error: .*history.csv cannot be read.*Remove or rename it", capsys.readouterr().err, re.MULTILINE
+    )
+    remove(run / HISTORY_FILE)
+    assert command(*words) == 0
+    assert "history.csv is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"[]", b"\xff", b'{"format_version": 99}', b""])
+def test_a_record_that_is_no_record_is_one_line(copied, capsys, content):
+    run, words = copied
+    (run / "run.json").write_bytes(content)
+    assert command(*words) == 3
+    assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_a_history_that_is_nearly_all_hole_and_a_pipe_as_a_checkpoint_are_refused_at_once(copied, capsys):
+    run, words = copied
+    with open(run / HISTORY_FILE, "r+b") as file:
+        file.truncate(2 << 30)
+    assert command(*words) == 3
+    assert "a line of more than" in capsys.readouterr().err
+    remove(run / HISTORY_FILE)
+    if hasattr(os, "mkfifo"):
+        remove(run / CHECKPOINT_FILE)
+        os.mkfifo(run / CHECKPOINT_FILE)
+        assert command(*words) == 3
+        assert "it is no file but a pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weights", ["-1,1", "0,0", "nan,1"])
+def test_class_weights_that_weigh_nothing_are_refused(tmp_path, files, capsys, weights):
+    assert (
+        command("train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--class-weights", weights)
+        == 3
+    )
+    assert "Class weights are 0 or more, and not all 0" in capsys.readouterr().err
+
+
+def test_a_batch_that_no_memory_holds_is_refused_by_arithmetic(tmp_path, files, capsys):
+    words = ["train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--batch", "100000000"]
+    assert command(*words) == 3
+    said = capsys.readouterr().err
+    assert "100,000,000 patches a step" in said
+    possible = int(said.partition("may be used; ")[2].split()[0].replace(",", ""))
+    assert 1 <= possible < 100_000_000

@@ -21,6 +21,7 @@ from yaozarrs import validate_zarr_store
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError
+from napari_unet3d.locks import host, process_start
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.volumes.output import DTYPES
 
@@ -145,13 +146,17 @@ def test_the_old_output_is_kept_until_the_new_one_is_complete(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_target_that_appears_during_the_work_is_not_replaced(tmp_path, name):
+def test_a_target_that_appears_during_the_work_is_not_replaced_and_the_result_is_kept(tmp_path, name):
     with create_output(tmp_path / name, (2, 3, 4), np.uint8, **UM) as output:
+        output[...] = 3
         (tmp_path / name).write_text("somebody else's")
-        with pytest.raises(OutputError, match="exists already"):
+        (tmp_path / name.replace("out", "out-1")).write_text("of an earlier time")
+        with pytest.raises(OutputError, match=r"exists already.* The finished result is .*out-2"):
             output.commit()
     assert (tmp_path / name).read_text() == "somebody else's"
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    beside = name.replace("out", "out-2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, name.replace("out", "out-1"), beside])
+    assert (read_volume(tmp_path / beside).data[...] == 3).all()
 
 
 _KILLED = """
@@ -167,11 +172,48 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path, name):
     subprocess.run([sys.executable, "-c", _KILLED, tmp_path / name], check=False)
     assert [path.name.startswith(f".{name}.partial-") for path in tmp_path.iterdir()] == [True]
-    (tmp_path / ".other.tif.partial-999999999").write_text("of another target")
+    (tmp_path / ".other.tif.partial-999999999").write_text("of another target, and its process is gone as well")
+    number = f"{os.getppid()}.{process_start(os.getppid())}"
+    (tmp_path / f".other.tif.partial-{os.getppid()}.7-{host()}").write_text("its number has gone to another process")
+    (tmp_path / f".other.tif.partial-{number}-{host()}").write_text("of a process that lives")
     (tmp_path / f".{name}.partial-1-another-host").write_text("its process cannot be seen from here")
     _written(tmp_path / name, np.ones((2, 3, 4), np.uint8))
-    kept = [".other.tif.partial-999999999", f".{name}.partial-1-another-host", name]
+    kept = [f".other.tif.partial-{number}-{host()}", f".{name}.partial-1-another-host", name]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_can_be_used_again_although_removing_what_was_begun_failed(tmp_path, monkeypatch, name):
+    def fails(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched, create_output(tmp_path / name, (2, 3, 4), np.uint8, **UM):
+        patched.setattr(atomic, "remove", fails)
+    assert [path.name.startswith(f".{name}.partial-") for path in tmp_path.iterdir()] == [True]
+    _written(tmp_path / name, np.ones((2, 3, 4), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_with_one_target_are_told_apart_when_the_second_begins(tmp_path, name):
+    words = [sys.executable, "-c", _WAITS, tmp_path / name]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "begun\n"
+        with pytest.raises(OutputError, match=f"is being written already, by process {first.pid}"):
+            create_output(tmp_path / name, (4, 5, 6), np.uint8, **UM)
+        first.communicate("\n")
+    assert (read_volume(tmp_path / name).data[...] == 1).all()
+
+
+_WAITS = """
+import sys
+from napari_unet3d.volumes import create_output
+with create_output(sys.argv[1], (4, 5, 6), "uint8", voxel_size=(1, 1, 1), unit="um") as output:
+    output[...] = 1
+    print("begun", flush=True)
+    sys.stdin.readline()
+    output.commit()
+"""
 
 
 def test_an_old_version_that_had_stepped_aside_when_the_process_died_comes_back(tmp_path):
@@ -220,6 +262,7 @@ def test_a_folder_that_is_no_zarr_is_never_replaced(tmp_path, name):
 _AS_NOBODY = """
 import os, sys
 from napari_unet3d.errors import OutputError
+from napari_unet3d.locks import host, process_start
 from napari_unet3d.volumes import create_output, tiff_output, zarr_output
 os.setgid(65534)
 os.setuid(65534)
@@ -304,6 +347,7 @@ def test_a_zarr_that_fills_the_disk_stops_with_the_bytes_and_leaves_nothing(smal
 _SMALL_FILES = """
 import resource, sys
 from napari_unet3d.errors import OutputError
+from napari_unet3d.locks import host, process_start
 from napari_unet3d.volumes import create_output
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 try:

@@ -6,26 +6,54 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from napari_unet3d import __version__
 from napari_unet3d.cli.choices import has_display, predict_spec
 from napari_unet3d.cli.reading import Axes, Channel, SamePlace, Series, Timepoint, read_image, read_labels
-from napari_unet3d.cli.report import augment_text, finish, follow, gib, plan_facts, plan_text, say, say_notes
+from napari_unet3d.cli.report import EXIT_STOPPED, augment_text, finish, follow, gib, left_facts, plan_facts, plan_text
 from napari_unet3d.cli.run_command import run
+from napari_unet3d.cli.terminal import say, say_error, say_for_libraries, say_notes, say_unforeseen
 from napari_unet3d.cli.train_command import train
-from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.errors import SpecError, Unet3dError, shown, visible
+from napari_unet3d.stopping import ignore_signals, interrupt_on_signals
 
-EXIT_BAD_INPUT = 3
+EXIT_UNFORESEEN, EXIT_BAD_INPUT = 1, 3
 _DEBUG_FLAG = "--debug"
 
+
+class _Commands(TyperGroup):
+    """The commands; what typer says of their words is printed as text, and their errors are left to `main`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (EOFError, OSError) as error:
+            # Typer takes the first for Ctrl-D, and is silent about a pipe.
+            raise _UnforeseenError from error
+        except KeyboardInterrupt as error:
+            raise _StoppedError from error
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "format_message"):
+                error.message = visible(message)  # type: ignore[attr-defined]
+            raise
+
+
+class _UnforeseenError(Exception):
+    """Holds an error that typer would take for something else."""
+
+
+class _StoppedError(Exception):
+    """Ctrl-C where nothing has begun that could be kept."""
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="3D U-Net segmentation of volumes of any size, in exact tiles.",
     no_args_is_help=True,
     add_completion=False,
@@ -74,7 +102,7 @@ def info(as_json: AsJson = False) -> None:
     """Show versions, devices and memory, and what TensorFlow will use and why."""
     from napari_unet3d.network.environment import describe
 
-    facts = describe()
+    facts = describe() | left_facts(Path.cwd())
     if as_json:
         say(json.dumps(facts, indent=2))
         return
@@ -249,7 +277,9 @@ def augment(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Which patch, by default 0; training takes them in the order of their seeds."),
+        typer.Option(
+            min=0, max=(1 << 63) - 1, help="Which patch, by default 0; training takes them in the order of their seeds."
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -303,7 +333,7 @@ def augment(
         normalization=normalization,
     )
     say_notes(volume.notes)
-    result = finish(augment_files(volume, mask, request, output, overwrite=overwrite))
+    result = finish(augment_files(volume, mask, request, output, overwrite=overwrite), output)
     say(augment_text(output, result))
 
 
@@ -331,7 +361,7 @@ def import_model(
     path = save_model(model, output, overwrite=overwrite)
     spec = model.spec
     say(
-        f"{path}: {spec.blocks} blocks, {spec.filters} filters, {spec.classes} classes, "
+        f"{shown(path)}: {spec.blocks} blocks, {spec.filters} filters, {spec.classes} classes, "
         f"{n_parameters(spec):,} parameters."
     )
 
@@ -359,19 +389,28 @@ def demo(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0 done, 2 usage, 3 bad input, 130 stopped."""
+    """Run the command line; exit with 0 done, 1 not foreseen, 2 usage, 3 bad input, 4 not all done, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Accepted anywhere, because it is typed after a command has failed.
     debug = _DEBUG_FLAG in words
     words = [word for word in words if word != _DEBUG_FLAG]
     # What a job scheduler or a closed terminal sends ends a run as Ctrl-C does: with nothing half-written.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    interrupt_on_signals()
+    say_for_libraries()
     try:
         app(words, prog_name="napari-unet3d")
     except Unet3dError as error:
-        if debug:
-            raise
-        say(f"error: {error}", to_error=True)
+        say_error(error, with_trace=debug)
         sys.exit(EXIT_BAD_INPUT)
+    except (KeyboardInterrupt, _StoppedError):
+        say("Stopped.", to_error=True)
+        sys.exit(EXIT_STOPPED)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the user gets a line and not a trace
+        inner = error.__cause__ if isinstance(error, _UnforeseenError) else None
+        say_unforeseen(inner or error, with_trace=debug)
+        sys.exit(EXIT_UNFORESEEN)
+    finally:
+        if arguments is None:
+            ignore_signals()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from napari_unet3d.volumes import Volume
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MOST_BYTES = 1 << 62
+# Voxels along an axis.
+_LONGEST = 1 << 31
 
 
 def predict_spec(shape: tuple[int, int, int], **choices: Any) -> PredictSpec:
@@ -106,8 +109,9 @@ def three(text: str, option: str, *, lowest: int | None = None) -> tuple[int, in
         numbers = [int(part) for part in parts]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 3) or (lowest is not None and min(numbers) < lowest):
-        raise SpecError(f"{option} {text!r} is neither a size nor z,y,x; 220 or 100,220,220 would be.")
+    is_size = len(numbers) in (1, 3) and max(map(abs, numbers)) <= _LONGEST
+    if not is_size or (lowest is not None and min(numbers) < lowest):
+        raise SpecError(f"{option} {_cut(text)!r} is neither a size nor z,y,x; 220 or 100,220,220 would be.")
     z, y, x = numbers if len(numbers) == 3 else numbers * 3
     return z, y, x
 
@@ -124,10 +128,17 @@ def parse_bytes(text: str) -> int:
     if found is None:
         raise SpecError(f"{text!r} is not an amount of memory; 8GiB or 500MB would be.")
     base = 1000 if found[3] == "b" else 1024
-    n_bytes = int(float(found[1]) * base ** _POWERS[found[2]])
+    wanted = float(found[1]) * base ** _POWERS[found[2]]
+    if wanted > _MOST_BYTES:
+        raise SpecError(f"{_cut(text)!r} is more memory than any machine has; 8GiB or 500MB would be an amount.")
+    n_bytes = int(wanted)
     if n_bytes < 1:
         raise SpecError(f"{text!r} is less than a byte of memory; 8GiB or 500MB would be an amount.")
     return n_bytes
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}.."
 
 
 def has_display() -> bool:

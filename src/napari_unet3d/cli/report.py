@@ -3,83 +3,105 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+from napari_unet3d.cli.terminal import Screen, say
+from napari_unet3d.errors import shown
+from napari_unet3d.stopping import interrupted_once
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_unet3d.core.tiling import TilePlan
     from napari_unet3d.tasks.augment import AugmentResult
     from napari_unet3d.tasks.events import Event
     from napari_unet3d.tasks.predict import PredictResult
 
-EXIT_STOPPED = 130
-
-
-def say(text: str, *, to_error: bool = False) -> None:
-    """Print a line, to standard error if it is no result."""
-    typer.echo(text, err=to_error)
-
-
-def say_notes(notes: tuple[str, ...]) -> None:
-    """Print what the user should know of the input."""
-    for text in notes:
-        say(f"note: {text}", to_error=True)
+EXIT_NOT_ALL, EXIT_STOPPED = 4, 130
 
 
 def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
     """Run a segmentation to its end with a progress bar; Ctrl-C ends it and leaves nothing half-written."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from napari_unet3d.tasks.events import Note, Started, TileDone
     from napari_unet3d.tasks.events import Progress as PartDone
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            part = bar.add_task("preparing", total=None)
-            while True:
-                event = next(events)
-                match event:
-                    case Started():
-                        tiles = f"{_counted(event.total, 'tile')} of {_shape(event.input_shape)} voxels"
-                        text = f"{tiles}, {gib(event.peak_bytes)}, on {event.device}"
-                        bar.console.print(text, highlight=False)
-                        bar.update(part, description="segmenting", total=event.total)
-                    case TileDone() | PartDone():
-                        what = event.what if isinstance(event, PartDone) else "segmenting"
-                        bar.update(part, description=what, completed=event.done, total=event.total)
-                    case Note():
-                        bar.console.print(f"note: {event.text}", highlight=False)
-    except StopIteration as stop:
-        result: PredictResult = stop.value
-    except KeyboardInterrupt:
-        events.close()
-        say("Stopped. Nothing was written; the same command starts again.", to_error=True)
-        sys.exit(EXIT_STOPPED)
-    speed = f"{result.flops_per_second / 1e9:.0f} GFLOP/s"
-    say(f"{output}: {_shape(result.plan.region.shape)}, {result.seconds:.1f} s, {speed}")
+    what = TextColumn("{task.description}", markup=False)
+    with (
+        stoppable(events, output) as result,
+        Screen(what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as screen,
+    ):
+        part = screen.bar.add_task("preparing", total=None)
+        for event in result:
+            match event:
+                case Started():
+                    tiles = f"{_counted(event.total, 'tile')} of {_shape(event.input_shape)} voxels"
+                    screen.say(f"{tiles}, {gib(event.peak_bytes)}, on {event.device}")
+                    screen.bar.update(part, description="segmenting", total=event.total)
+                case TileDone() | PartDone():
+                    now = event.what if isinstance(event, PartDone) else "segmenting"
+                    screen.bar.update(part, description=now, completed=event.done, total=event.total)
+                case Note():
+                    screen.say(f"note: {event.text}")
+    found: PredictResult = result.value
+    speed = f"{found.flops_per_second / 1e9:.0f} GFLOP/s"
+    say(f"{shown(output)}: {_shape(found.plan.region.shape)}, {found.seconds:.1f} s, {speed}")
 
 
-def finish(events: Generator[Event, None, Any]) -> Any:
+def finish(events: Generator[Event, None, Any], output: Path) -> Any:
     """Run short work to its end and return its result; notes are printed, Ctrl-C leaves nothing half-written."""
     from napari_unet3d.tasks.events import Note
 
-    try:
-        while True:
-            if isinstance(event := next(events), Note):
+    with stoppable(events, output) as result:
+        for event in result:
+            if isinstance(event, Note):
                 say(f"note: {event.text}", to_error=True)
-    except StopIteration as stop:
-        return stop.value
-    except KeyboardInterrupt:
-        events.close()
-        say("Stopped. Nothing was written; the same command starts again.", to_error=True)
-        sys.exit(EXIT_STOPPED)
+    return result.value
+
+
+class Result:
+    """The events of some work and, after them, what it returned."""
+
+    def __init__(self, events: Generator[Event, None, Any]) -> None:
+        self._events = events
+        self.value: Any = None
+
+    def __iter__(self) -> Iterator[Event]:
+        self.value = yield from self._events
+
+
+@contextmanager
+def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Result]:
+    """Let Ctrl-C, or what a job scheduler sends, end some work: what was begun is removed, and that is said.
+
+    Parameters
+    ----------
+    events
+        The work.
+    output
+        Where its result goes; a result that is complete when the signal comes stays there.
+    """
+    before = _identity(output)
+    with interrupted_once():
+        try:
+            yield Result(events)
+        except KeyboardInterrupt:
+            events.close()
+            if _identity(output) not in (None, before):
+                say(f"Stopped. The result was complete: {shown(output)}", to_error=True)
+            else:
+                say("Stopped. Nothing was written; the same command starts again.", to_error=True)
+            sys.exit(EXIT_STOPPED)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def augment_text(output: Path, result: AugmentResult) -> str:
@@ -91,7 +113,7 @@ def augment_text(output: Path, result: AugmentResult) -> str:
         else ""
     )
     return (
-        f"{output}: {_shape(sample.frame.shape)} at {','.join(map(str, sample.corner))}, seed {sample.seed}, "
+        f"{shown(output)}: {_shape(sample.frame.shape)} at {','.join(map(str, sample.corner))}, seed {sample.seed}, "
         f"{result.seconds:.2f} s and {result.preparing_seconds:.1f} s to prepare{folded}"
     )
 
@@ -123,6 +145,20 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
         f"memory   {gib(tiles.peak_bytes)}\n"
         f"time     {seconds}, on {device}"
     )
+
+
+def left_facts(folder: Path) -> dict[str, str]:
+    """Return what runs that ended in mid-work have left in a folder, by name, as text; nothing if there is nothing."""
+    from napari_unet3d.atomic import left_in
+
+    try:
+        n, n_bytes = left_in(folder)
+    except OSError:  # it may not be read
+        return {}
+    if not n:
+        return {}
+    what = _counted(n, "unfinished file")
+    return {"left here": f"{what} of runs that were killed, {gib(n_bytes)}; the next run that writes here removes them"}
 
 
 def gib(n_bytes: int) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_unet3d.cli.report import augment_text, finish, follow
+from napari_unet3d.cli.terminal import say
 
 
 def run(
@@ -37,4 +38,4 @@ def run(
         case "train":
             follow_training(begun, target)
         case "augment":
-            typer.echo(augment_text(target, finish(begun)))
+            say(augment_text(target, finish(begun, target)))

@@ -10,11 +10,12 @@ import typer
 
 from napari_unet3d.cli.choices import three
 from napari_unet3d.cli.reading import Axes, Channel, SamePlace, Series, Timepoint, read_image, read_labels
-from napari_unet3d.cli.report import say_notes
-from napari_unet3d.errors import SpecError
+from napari_unet3d.cli.terminal import say_notes
+from napari_unet3d.errors import SpecError, TrainingError
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event
+    from napari_unet3d.tasks.run_folder import RunFolder
     from napari_unet3d.tasks.train import TrainResult
     from napari_unet3d.tasks.train_spec import TrainSpec
     from napari_unet3d.tasks.training_data import TrainingPair
@@ -159,9 +160,19 @@ def training_run(
         meanings = meanings_from(classes)
     pairs = [training_pair(image, painted, meanings, same_place=same_place) for image, painted in volumes]
     model = None if start is None else load_model(start)
-    known = RunFolder(output).record().spec if resume else None
+    known = _known(RunFolder(output), force=force) if resume else None
     spec = _spec(typed, pairs, known, None if model is None else model.card)
     return train_files(spec, pairs, output, start=model, resume=resume, force=force)
+
+
+def _known(folder: RunFolder, *, force: bool) -> TrainSpec | None:
+    """Return what a run was begun with; None if that is lost and it is forced to go on with what was typed."""
+    try:
+        return folder.record().spec
+    except TrainingError:
+        if force and folder.has_run:
+            return None
+        raise
 
 
 def _spec(typed: dict[str, Any], pairs: Sequence[TrainingPair], known: TrainSpec | None, card: Any) -> TrainSpec:
@@ -226,7 +237,7 @@ def _validation(text: str, pairs: Sequence[TrainingPair]) -> Any:
     found = []
     for part in text.split(";"):
         number, at, box = part.rpartition("@")
-        if at and not (number.isdigit() and 1 <= int(number) <= len(pairs)):
+        if at and number not in map(str, range(1, len(pairs) + 1)):
             raise SpecError(f"--validation {part!r}: there is no image {number!r}; there are {len(pairs)}.")
         pair = int(number) - 1 if at else 0
         z, y, x = pairs[pair].image.shape[:3]

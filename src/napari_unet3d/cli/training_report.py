@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from napari_unet3d.cli.report import EXIT_STOPPED, say
+from napari_unet3d.cli.report import EXIT_NOT_ALL, EXIT_STOPPED
+from napari_unet3d.cli.terminal import Screen, say
 from napari_unet3d.errors import shown
+from napari_unet3d.stopping import answered
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event, StepDone, Validated
@@ -24,73 +23,138 @@ _CURVE_WIDTH = 32
 
 def follow_training(events: Generator[Event, None, TrainResult], output: Path) -> None:
     """Run to the end with curves; Ctrl-C stops it, which keeps everything."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 
-    from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
     from napari_unet3d.tasks.run_folder import RunFolder
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    losses: list[float] = []
-    last: StepDone | None = None
-    kept = 0
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    with _Stop() as stop:
+        with Screen(*columns) as screen:
+            told = _Told(screen)
+            result = _work(events, stop, told)
+            if result is None:
+                screen.say("Stopping; the run is being saved.")
+                events.close()
+        if result is None:
+            _say_stopped(told.step, output)
+    last = told.last
+    waiting = "" if last is None else f"{last.waiting:.1%} of the time was spent waiting for patches.\n"
+    kept = result.steps if last is None else told.kept
+    say(waiting + final_text(result, RunFolder(output).history(), output, kept))
+    if kept != result.steps:
+        sys.exit(EXIT_NOT_ALL)
+
+
+def _work(events: Generator[Event, None, TrainResult], stop: _Stop, told: _Told) -> TrainResult | None:
+    """Return what a run gave, None if it shall stop before its end."""
     try:
-        with (
-            _asked_to_stop() as stop,
-            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-        ):
-            part = bar.add_task("preparing", total=None, text="")
-            while True:
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                match event := next(events):
-                    case Note():
-                        bar.console.print(f"note: {event.text}", highlight=False)
-                    case Started():
-                        shape = " x ".join(map(str, event.input_shape))
-                        bar.console.print(f"patches of {shape} voxels, on {event.device}", highlight=False)
-                        bar.update(part, description="training", total=event.total)
-                    case StepDone():
-                        losses.append(event.loss)
-                        last = event
-                        bar.update(part, completed=event.step, text=step_text(event, losses))
-                    case Validated():
-                        bar.console.print(score_text(event, losses), highlight=False)
-                    case Checkpointed():
-                        kept = event.step
+        while not stop.is_asked:
+            told.tell(next(events))
+            stop.has_begun = stop.has_begun or told.has_begun
     except StopIteration as end:
         result: TrainResult = end.value
+        return result
     except KeyboardInterrupt:
-        events.close()
-        say(f"Stopped after {0 if last is None else last.step:,} steps; all is kept in {shown(output)}.", to_error=True)
+        pass
+    return None
+
+
+def _say_stopped(step: int, output: Path) -> NoReturn:
+    """Say what of a run that was stopped is in its folder, and end with the exit code for it."""
+    from napari_unet3d.tasks.run_folder import RunFolder
+
+    kept = RunFolder(output).kept_step()
+    if not step:
+        say("Stopped before the first step; nothing was learnt.", to_error=True)
+    elif kept is None or kept < step:
+        lost = "None of it could be written" if kept is None else f"What came after step {kept:,} could not be written"
+        say(f"Stopped after {step:,} steps. {lost}: see the notes above.", to_error=True)
+    else:
+        say(f"Stopped after {step:,} steps; all is kept in {shown(output)}.", to_error=True)
+    if kept:
         say("The same command with --resume goes on.", to_error=True)
-        sys.exit(EXIT_STOPPED)
-    waiting = "" if last is None else f"{last.waiting:.1%} of the time was spent waiting for patches.\n"
-    say(waiting + final_text(result, RunFolder(output).history(), output, result.steps if last is None else kept))
+    sys.exit(EXIT_STOPPED)
 
 
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Let Ctrl-C, and what a job scheduler sends, wait for the end of a step; a second one does not wait.
+class _Told:
+    """What has been said of a run so far.
 
-    In the midst of a step the state would be ahead of the number of the step, and could not be kept.
+    Attributes
+    ----------
+    last
+        The last step.
+    kept
+        The step of the last checkpoint.
+    has_begun
+        There is something to keep.
     """
-    stop = threading.Event()
 
-    def asked(*_: object) -> None:
-        if stop.is_set():
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._part = screen.bar.add_task("preparing", total=None, text="")
+        self._losses: list[float] = []
+        self.last: StepDone | None = None
+        self.kept = 0
+        self.has_begun = False
+
+    @property
+    def step(self) -> int:
+        """Return how many steps were done."""
+        return 0 if self.last is None else self.last.step
+
+    def tell(self, event: Event) -> None:
+        """Say what an event says."""
+        from napari_unet3d.tasks.events import Checkpointed, Note, Started, StepDone, Validated
+
+        bar = self._screen.bar
+        match event:
+            case Note():
+                self._screen.say(f"note: {event.text}")
+            case Started():
+                shape = " x ".join(map(str, event.input_shape))
+                self._screen.say(f"patches of {shape} voxels, on {event.device}")
+                bar.update(self._part, description="training", total=event.total)
+                self.has_begun = True
+            case StepDone():
+                self._losses.append(event.loss)
+                self.last = event
+                bar.update(self._part, completed=event.step, text=step_text(event, self._losses))
+            case Validated():
+                self._screen.say(score_text(event, self._losses))
+            case Checkpointed():
+                self.kept = event.step
+
+
+class _Stop:
+    """Lets Ctrl-C, and what a job scheduler sends, wait for the end of a step and of the saving after it.
+
+    In the midst of a step the state would be ahead of the number of the step, and could not be kept. Only where nothing
+    is learnt yet a second signal does not wait.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.has_begun = False
+
+    def __enter__(self) -> _Stop:
+        self._answering = answered(self._ask)
+        self._answering.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answering.__exit__(None, None, None)
+
+    def _ask(self, *_: object) -> None:
+        if self.is_asked and not self.has_begun:
+            # What follows must not be interrupted.
+            self.has_begun = True
             raise KeyboardInterrupt
-        stop.set()
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    is_main = threading.current_thread() is threading.main_thread()
-    before = {name: signal.signal(getattr(signal, name), asked) for name in names} if is_main else {}
-    try:
-        yield stop
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        self.is_asked = True
 
 
 def step_text(event: StepDone, losses: Sequence[float]) -> str:
@@ -146,7 +210,8 @@ def final_text(result: TrainResult, history: Sequence[Mapping[str, str]], output
             dice, iou = float(best[f"dice {name}"]), float(best[f"iou {name}"])
             lines.append(f"{name:<20} {int(best[f'voxels {name}']):>16,} {dice:>7.3f} {iou:>7.3f}")
     if not scores:
-        lines.append("Nothing was scored: nothing is held out.")
+        is_lost = result.scores is not None
+        lines.append("The scores could not be written." if is_lost else "Nothing was scored: nothing is held out.")
     if without:
         lines.append(
             f"No score of {', '.join(without)}: what is held out is not annotated as this and as something else."

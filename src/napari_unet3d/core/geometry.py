@@ -24,6 +24,8 @@ AXES = ("z", "y", "x")
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
 # Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.6 to 2.4 times what the layers give.
 _TRAINING, _TRAINING_BUFFERS = 2.4, 64 << 20
+# Along one axis, in voxels; beyond that a patch is a mistake, and what is computed with it would not fit a memory.
+LONGEST_PATCH = 4096
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 

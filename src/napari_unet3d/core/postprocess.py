@@ -59,7 +59,7 @@ class Cleanup(BaseModel):
 
     high: float = Field(default=0.98, ge=0.0, le=1.0)
     low: float = Field(default=0.2, ge=0.0, le=1.0)
-    min_voxels: int = Field(default=2000, ge=0)
+    min_voxels: int = Field(default=2000, ge=0, lt=1 << 63)
     connectivity: Literal[6, 18, 26] = 6
     instances: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 import threading
@@ -46,11 +47,13 @@ class Blocks:
             If there is no shared memory left.
         """
         shape = [part.stop - part.start for part in box]
-        _check_room(math.prod(shape) * array.dtype.itemsize)
+        n_bytes = math.prod(shape) * array.dtype.itemsize
+        _check_room(n_bytes)
         block = NDArray(array.dtype.name, shape)
         with self._lock:
             self._lent[number] = block, array, box
         try:
+            _reserve(block, n_bytes)
             if fill:
                 block.ndarray()[...] = np.asarray(array[box])
         except BaseException:
@@ -82,11 +85,28 @@ class Blocks:
 
 
 def _check_room(n_bytes: int) -> None:
-    # Linux hands out memory that is not there, and kills who writes to it.
     if sys.platform == "linux":
         free = shutil.disk_usage(_SHARED_MEMORY).free
         if free < n_bytes:
-            raise OutOfMemoryError(
-                f"Shared memory ({_SHARED_MEMORY}) has {free >> 20:,} MiB left; {-(-n_bytes >> 20):,} MiB are needed. "
-                "Free some, or give the container more of it (docker run --shm-size)."
-            )
+            raise OutOfMemoryError(_no_room(n_bytes, free))
+
+
+def _reserve(block: NDArray, n_bytes: int) -> None:
+    """Take the memory of a block now: Linux hands out what is not there, and kills who writes to it."""
+    if sys.platform != "linux":
+        return
+    try:
+        descriptor = os.open(f"{_SHARED_MEMORY}/{block.shm.name}", os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, max(1, n_bytes))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutOfMemoryError(_no_room(n_bytes, shutil.disk_usage(_SHARED_MEMORY).free)) from error
+
+
+def _no_room(n_bytes: int, free: int) -> str:
+    return (
+        f"Shared memory ({_SHARED_MEMORY}) has {free >> 20:,} MiB left; {-(-n_bytes >> 20):,} MiB are needed. "
+        "Free some, or give the container more of it (docker run --shm-size)."
+    )

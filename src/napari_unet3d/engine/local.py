@@ -10,7 +10,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +25,8 @@ from napari_unet3d.engine import wire
 from napari_unet3d.engine.blocks import Blocks
 from napari_unet3d.engine.runs import Run
 from napari_unet3d.engine.worker import KEEPS_PRIORITY
-from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError
+from napari_unet3d.errors import EngineError, OutputError, Unet3dError, VolumeError, shown
+from napari_unet3d.logs import log_file, new_log
 from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.jobs import AnyJob, JobResult, WarmResult
 
@@ -35,7 +35,6 @@ _RUN_SCRIPT = "from napari_unet3d.engine import remote\nremote.run(task, job, ar
 _DELIVER_SCRIPT = "from napari_unet3d.engine import remote\nremote.deliver(number, block, error)"
 _RESULT: TypeAdapter[Any] = TypeAdapter(JobResult)
 _SECONDS_BETWEEN_LOOKS = 0.5
-_DAYS_OF_LOGS = 7
 
 EngineState = Literal["off", "starting", "ready", "busy"]
 
@@ -48,7 +47,8 @@ class LocalEngine:
     idle_seconds
         After so long without a job the worker ends.
     log
-        Where the worker writes what it has to say; None is a file in the user's log folder.
+        Where the worker writes what it has to say; None is a file in the user's log folder. Where it cannot be
+        written, it is another one once the worker has started.
     gives_way
         The worker takes what other programs leave of the processor, rather than its share.
 
@@ -196,7 +196,7 @@ class LocalEngine:
                     self._carry_out(run, is_last_try=True)
             except Unet3dError as error:
                 run.end("failed", error=error)
-            except Exception as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
+            except BaseException as error:  # noqa: BLE001 - a run that never ends would leave its button disabled
                 run.end("failed", error=EngineError(f"The worker could not be used: {error}", traceback.format_exc()))
                 # It may wait for an answer that does not come any more.
                 self._kill()
@@ -246,6 +246,7 @@ class LocalEngine:
             except Empty:
                 # A task that was given to a process just as it died is never told of it.
                 if service.is_alive():
+                    self._check_heard(service)
                     continue
                 return self._end_of(run, service, is_last_try=is_last_try)
             if message is None:
@@ -274,14 +275,31 @@ class LocalEngine:
                 case ResponseType.CRASH:
                     return self._end_of(run, service, is_last_try=is_last_try)
 
+    def _check_heard(self, service: Service) -> None:
+        """Give a worker up that nobody listens to any more: what it said could not be read."""
+        if _is_heard(service):
+            return
+        self._kill()
+        raise EngineError(
+            "The worker process has said something that cannot be read, and was ended. Start begins a new one. "
+            f"Its log is {shown(self.log)}",
+            self._said(),
+        )
+
+    def _said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:] if os.path.isfile(self.log) else ""
+
     def _started(self) -> Service:
         with self._lock:
             if self._service is not None and self._service.is_alive():
-                return self._service
+                if _is_heard(self._service):
+                    return self._service
+                self._service.kill()
             self._forget_service()
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            _remove_old_logs(self.log.parent)
-            self.log.write_text("", encoding="utf-8")
+            try:
+                new_log(self.log)
+            except OSError:
+                self.log = log_file(self.log.name)
             # -P: a file numpy.py in the current folder is not imported.
             words = [sys.executable, "-P", "-m", "napari_unet3d.engine.worker", str(self.log), str(os.getpid())]
             if not self._gives_way:
@@ -298,14 +316,14 @@ class LocalEngine:
             case wire.WRITTEN:
                 try:
                     self.blocks.empty(info["number"])
-                except Exception as failure:
+                except BaseException as failure:
                     raise _named(failure, "result", OutputError) from failure
             case wire.READ | wire.WRITE:
                 number, block, error = info["number"], None, None
                 box = tuple(slice(start, stop) for start, stop in info["box"])
                 try:
                     block = self.blocks.lend(number, run.arrays[info["array"]], box, fill=info["kind"] == wire.READ)
-                except Exception as failure:  # noqa: BLE001 - arrays of other plugins raise what they like
+                except BaseException as failure:  # noqa: BLE001 - arrays of other plugins raise what they like
                     error = wire.error_to_wire(_named(failure, info["array"], VolumeError))
                 inputs = {"number": number, "block": block, "error": error}
                 delivery = service.task(_DELIVER_SCRIPT, inputs)
@@ -347,12 +365,17 @@ class LocalEngine:
 
     def _ended(self, service: Service) -> EngineError:
         code = service._process.wait() if service._process is not None else None
-        said = self.log.read_text(encoding="utf-8", errors="replace")[-4000:] if self.log.is_file() else ""
         return EngineError(
             f"The worker process ended: {_why(code)}. What was done is kept, and Start begins a new one. "
             f"Its log is {self.log}",
-            said or "\n".join(service.error_lines()),
+            self._said() or "\n".join(service.error_lines()),
         )
+
+
+def _is_heard(service: Service) -> bool:
+    """Return whether somebody still reads what a worker says: the thread that does ends at what it cannot decode."""
+    listener = service._stdout_thread
+    return listener is None or listener.is_alive()
 
 
 def _why(code: int | None) -> str:
@@ -363,16 +386,7 @@ def _why(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _named(failure: Exception, array: str, kind: type[Unet3dError]) -> Unet3dError:
+def _named(failure: BaseException, array: str, kind: type[Unet3dError]) -> Unet3dError:
     if isinstance(failure, Unet3dError):
         return failure
     return kind(f"The {array} cannot be reached: {type(failure).__name__}: {failure}")
-
-
-def _remove_old_logs(folder: Path) -> None:
-    for path in [*folder.glob("worker-*.log"), *folder.glob("preview-*.log")]:
-        try:
-            if time.time() - path.stat().st_mtime > _DAYS_OF_LOGS * 86_400:
-                path.unlink()
-        except OSError:  # somebody else's, or gone already
-            continue

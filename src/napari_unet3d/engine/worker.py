@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 import psutil
 
+from napari_unet3d.locks import process_start
+
 _SECONDS_BETWEEN_LOOKS = 1.0
 _NICENESS = 10
 KEEPS_PRIORITY = "keeps-priority"
@@ -123,12 +125,9 @@ def lower_priority() -> None:
 
 def end_with(parent: int) -> None:
     """Wait until the parent has ended, in whatever way, and end this process."""
-    try:
-        process = psutil.Process(parent)
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-    except psutil.Error:
-        pass
+    start = process_start(parent)
+    while start is not None and process_start(parent) == start:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     os._exit(1)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.geometry import n_parameters
 from napari_unet3d.errors import ModelError, OutputError, shown
 from napari_unet3d.network.model import Model, ModelCard, check_weights
+from napari_unet3d.small_files import read_json, read_small
 
 FORMAT = "napari-unet3d model"
 FORMAT_VERSION = 1
@@ -134,34 +134,39 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     spec = folder.model.network
     _check_size(spec, card_file)
     if folder.weights.file != WEIGHTS_FILE:
-        raise ModelError(f"{card_file} names the weights file {folder.weights.file!r}; it must be {WEIGHTS_FILE!r}.")
+        raise ModelError(
+            f"{shown(card_file)} names the weights file {folder.weights.file!r}; it must be {WEIGHTS_FILE!r}."
+        )
     weights = _read_weights(target / WEIGHTS_FILE, spec, folder.weights.sha256)
     return Model(folder.model, weights)
 
 
 def _card_file(target: Path) -> Path:
-    if not target.exists() and target.parent.is_dir():
-        with contextlib.suppress(OSError):
-            atomic.tidy(target)
-    if not target.exists():
-        raise ModelError(f"There is no model folder {target}.")
     card_file = target / CARD_FILE
-    if not card_file.is_file():
-        raise ModelError(f"{target} is not a model folder: it holds no {CARD_FILE}.")
+    try:
+        if not target.exists() and target.parent.is_dir():
+            with contextlib.suppress(OSError):
+                atomic.tidy(target)
+        if not target.exists():
+            raise ModelError(f"There is no model folder {shown(target)}.")
+        if not card_file.is_file():
+            raise ModelError(f"{shown(target)} is not a model folder: it holds no {CARD_FILE}.")
+    except OSError as error:
+        raise ModelError(f"{shown(target)} cannot be read: {error.strerror or error}.") from error
     return card_file
 
 
 def _read_card(path: Path) -> _Folder:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read, it may be cut off or damaged: {error}.") from error
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{shown(path)} cannot be read, it may be cut off or damaged: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"{path} does not describe a model of napari-unet3d: its format is not {FORMAT!r}.")
+        raise ModelError(f"{shown(path)} does not describe a model of napari-unet3d: its format is not {FORMAT!r}.")
     version = content.get("format_version")
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise ModelError(
-            f"{path} has format version {version}; this program reads up to version {FORMAT_VERSION}. "
+            f"{shown(path)} has format version {version}; this program reads up to version {FORMAT_VERSION}. "
             "A newer napari-unet3d reads it."
         )
     try:
@@ -170,40 +175,44 @@ def _read_card(path: Path) -> _Folder:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        raise ModelError(f"{path} is refused at {where}: {reason}.") from error
+        raise ModelError(f"{shown(path)} is refused at {where}: {reason}.") from error
 
 
 def _check_size(spec: NetworkSpec, path: Path) -> None:
-    if n_parameters(spec) > MAX_PARAMETERS:
+    n = n_parameters(spec)
+    if n > MAX_PARAMETERS:
         raise ModelError(
-            f"{path} describes a network of {n_parameters(spec):,} parameters ({spec.blocks} blocks, {spec.filters} "
-            f"filters); more than {MAX_PARAMETERS:,} are refused."
+            f"{shown(path)} describes a network of {n:,} parameters ({spec.blocks} blocks, {spec.filters} filters); "
+            f"more than {MAX_PARAMETERS:,} are refused."
         )
 
 
 def _read_weights(path: Path, spec: NetworkSpec, sha256: str) -> dict[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise ModelError(f"The weights are missing: there is no file {path}.")
     most = 4 * n_parameters(spec) + _MAX_HEADER_BYTES
-    size = path.stat().st_size
-    if size > most:
-        raise ModelError(f"{path} has {size:,} bytes; the weights of this network take at most {most:,}.")
-    content = path.read_bytes()
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise ModelError(f"{shown(path)} has {size:,} bytes; the weights of this network take at most {most:,}.")
+        content = read_small(path, most)
+    except FileNotFoundError:
+        raise ModelError(f"The weights are missing: there is no file {shown(path)}.") from None
+    except OSError as error:
+        raise ModelError(f"The weights {shown(path)} cannot be read: {error.strerror or error}.") from error
     header = int.from_bytes(content[:8], "little")
     if header > min(len(content) - 8, _MAX_HEADER_BYTES):
-        raise ModelError(f"{path} declares a header of {header:,} bytes, but has {size:,} bytes in all.")
+        raise ModelError(f"{shown(path)} declares a header of {header:,} bytes, but has {size:,} bytes in all.")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(
-            f"{path} is not what was saved with this model: its SHA-256 differs from the one in {CARD_FILE}."
+            f"{shown(path)} is not what was saved with this model: its SHA-256 differs from the one in {CARD_FILE}."
         )
     try:
         weights = read_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged: {error}.") from error
+        raise ModelError(f"{shown(path)} is damaged: {error}.") from error
     try:
         check_weights(spec, weights)
     except ModelError as error:
-        raise ModelError(f"{path} is refused. {error}") from error
+        raise ModelError(f"{shown(path)} is refused. {error}") from error
     return {name: weights[name] for name in spec.weight_shapes}
 
 

@@ -12,20 +12,20 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from napari_unet3d.core.augment import PatchFrame, Sample, augment_image, augment_labels
 from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.deformation import Deformation
-from napari_unet3d.core.geometry import Shape
+from napari_unet3d.core.geometry import LONGEST_PATCH, Shape
 from napari_unet3d.core.intensity import Intensity
 from napari_unet3d.core.normalize import Normalization, Scaling, measure
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.resample import hold, resample, resample_labels
 from napari_unet3d.core.sampler import PatchSource
 from napari_unet3d.core.tiling import Readable
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import SpecError, VolumeError
 from napari_unet3d.tasks.events import Event, Note, Progress, TileDone
 from napari_unet3d.tasks.specs import Spec
 from napari_unet3d.volumes.volume import times
@@ -68,6 +68,15 @@ class AugmentRequest(Spec):
     scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     first: Box | None = None
     replay: Sample | None = None
+
+    @model_validator(mode="after")
+    def _fits_a_memory(self) -> AugmentRequest:
+        if max(self.frame.shape) > LONGEST_PATCH:
+            raise SpecError(
+                f"A patch of {max(self.frame.shape):,} voxels along an axis is too long; at most {LONGEST_PATCH:,} are "
+                "possible."
+            )
+        return self
 
 
 class AugmentResult(Spec):

@@ -16,6 +16,8 @@ from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.errors import OutputError, SpecError, VolumeError, shown
+from napari_unet3d.small_files import read_small
+from napari_unet3d.stopping import uninterrupted
 from napari_unet3d.tasks.augment import (
     PATCH,
     PATCH_LABELS,
@@ -125,9 +127,11 @@ def augment_files(
             scaling=result.scaling,
             sample=result.samples[0],
         )
-        for output in outputs.values():
-            output.commit()
-        atomic.write_text(record_path, record.model_dump_json(), overwrite=overwrite)
+        with uninterrupted():
+            # They belong together.
+            for output in outputs.values():
+                output.commit()
+            atomic.write_text(record_path, record.model_dump_json(), overwrite=overwrite)
     return result
 
 
@@ -170,7 +174,7 @@ def read_choices(path: Path) -> AugmentSpec:
 
 def _parsed(path: Path, kind: Any) -> Any:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(read_small(path))
     except OSError as error:
         raise SpecError(f"{shown(path)} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import SpecError, shown
+from napari_unet3d.small_files import read_small
 from napari_unet3d.tasks.augment_files import augment_files
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.files import predict_file
@@ -96,7 +97,7 @@ def read_job(path: str | os.PathLike[str]) -> JobFile:
     """
     source = Path(path).absolute()
     try:
-        return JobFile.model_validate_json(source.read_bytes(), context={FOLDER: source.parent})
+        return JobFile.model_validate_json(read_small(source), context={FOLDER: source.parent})
     except OSError as error:
         raise SpecError(f"{shown(source)} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:

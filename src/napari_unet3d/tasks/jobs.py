@@ -7,6 +7,7 @@ somewhere else.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -303,7 +304,7 @@ def cached_model(path: Path) -> Model:
     from napari_unet3d.network.store import CARD_FILE
 
     card = path / CARD_FILE
-    changed = card.stat().st_mtime_ns if card.is_file() else 0
+    changed = card.stat().st_mtime_ns if os.path.isfile(card) else 0
     return _load(path, changed)
 
 

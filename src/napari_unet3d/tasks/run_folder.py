@@ -6,66 +6,30 @@ that the next step depends on), `best.unet3d` and `last.unet3d` (models), and, w
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import json
 import os
-import socket
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import psutil
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from napari_unet3d import atomic
-from napari_unet3d.core.geometry import Shape
-from napari_unet3d.errors import OutputError, TrainingError, shown
+from napari_unet3d.errors import TrainingError, shown
+from napari_unet3d.small_files import read_json
+from napari_unet3d.tasks.checkpoints import Checkpoint, Position, read_checkpoint, step_of, write_checkpoint
+from napari_unet3d.tasks.run_lock import RunLock
 from napari_unet3d.tasks.specs import Spec
 from napari_unet3d.tasks.train_spec import TrainSpec
 
-RUN_FILE, HISTORY_FILE, CHECKPOINT_FILE, LOCK_FILE = "run.json", "history.csv", "checkpoint.safetensors", "run.lock"
+RUN_FILE, HISTORY_FILE, CHECKPOINT_FILE = "run.json", "history.csv", "checkpoint.safetensors"
 BEST, LAST = "best.unet3d", "last.unet3d"
 FORMAT_VERSION = 1
-# A lock that nobody has signed yet is being signed.
-_SECONDS_TO_SIGN = 10.0
+_LONGEST_LINE = 1 << 18
+_MOST_STEPS = 1 << 53
 COLUMNS = ("kind", "step", "loss", "learning_rate", "seconds")
-
-
-class Position(Spec):
-    """Where a run is, besides its arrays.
-
-    Attributes
-    ----------
-    step
-        Steps that are done.
-    patch
-        The shape of the patches, which may have become smaller.
-    scored_patch
-        The shape that the tiles of the scores were chosen by.
-    best_score, best_step
-        Of the best model so far.
-    unimproved
-        Scores since then.
-    scored
-        The step of the last score.
-    seconds
-        That training has taken so far.
-    """
-
-    step: int = 0
-    patch: Shape
-    scored_patch: Shape | None = None
-    best_score: float | None = None
-    best_step: int = 0
-    unimproved: int = 0
-    scored: int = 0
-    seconds: float = 0.0
 
 
 class RunRecord(Spec):
@@ -80,14 +44,6 @@ class RunRecord(Spec):
     software: Mapping[str, str] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """What the next step depends on: arrays by name, and the position."""
-
-    state: dict[str, npt.NDArray[Any]]
-    position: Position
-
-
 class RunFolder:
     """The folder of one run; open it with `with`, which keeps others out.
 
@@ -99,20 +55,16 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._signature = ""
+        self._lock = RunLock(self.path)
 
     def __enter__(self) -> RunFolder:
         self.make()
         with atomic.writing(self.path, 0):
-            self._lock()
+            self._lock.take()
         return self
 
     def __exit__(self, *_: object) -> None:
-        lock = self.path / LOCK_FILE
-        with contextlib.suppress(OSError):
-            if self._signature and lock.read_text(encoding="utf-8") == self._signature:
-                lock.unlink()
-        self._signature = ""
+        self._lock.release()
 
     def make(self) -> None:
         """Make the folder if it is not there, or not any more."""
@@ -121,8 +73,18 @@ class RunFolder:
 
     @property
     def has_run(self) -> bool:
-        """Return whether a run was begun here."""
-        return (self.path / RUN_FILE).is_file()
+        """Return whether a run was begun here, also if a part of it is gone."""
+        return any(os.path.lexists(self.path / name) for name in (RUN_FILE, CHECKPOINT_FILE, HISTORY_FILE, BEST, LAST))
+
+    @property
+    def has_record(self) -> bool:
+        """Return whether it is written down what the run is."""
+        return os.path.isfile(self.path / RUN_FILE)
+
+    @property
+    def has_learnt(self) -> bool:
+        """Return whether there was something to keep."""
+        return any(os.path.lexists(self.path / name) for name in (HISTORY_FILE, BEST, LAST))
 
     def begin(self, record: RunRecord) -> None:
         """Write what the run is; an earlier one is replaced only after it was refused or resumed elsewhere."""
@@ -138,7 +100,7 @@ class RunFolder:
         """
         file = self.path / RUN_FILE
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             version = content.get("format_version")
             if isinstance(version, int) and version > FORMAT_VERSION:
                 raise TrainingError(
@@ -146,18 +108,16 @@ class RunFolder:
                 )
             return RunRecord.model_validate(content)
         except FileNotFoundError:
+            if self.has_run:
+                raise TrainingError(f"{RUN_FILE} is gone from {shown(self.path)}.") from None
             raise TrainingError(f"{shown(self.path)} holds no run to go on with: there is no {RUN_FILE}.") from None
-        except (OSError, ValueError, AttributeError, ValidationError) as error:
-            raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {error}") from error
+        except (OSError, ValueError, AttributeError) as error:
+            reason = str(error).rstrip(".")
+            raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {reason}.") from error
 
     def save_checkpoint(self, state: Mapping[str, npt.NDArray[Any]], position: Position) -> None:
         """Keep a state, whole or not at all."""
-        from safetensors.numpy import save
-
-        content = save(
-            {name: np.array(a, order="C") for name, a in state.items()}, {"position": position.model_dump_json()}
-        )
-        atomic.write_bytes(self.path / CHECKPOINT_FILE, content, overwrite=True)
+        write_checkpoint(self.path / CHECKPOINT_FILE, state, position)
 
     def load_checkpoint(self) -> Checkpoint | None:
         """Return the last state that was kept; None before the first.
@@ -167,24 +127,19 @@ class RunFolder:
         TrainingError
             If it is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
         file = self.path / CHECKPOINT_FILE
-        if not file.is_file():
-            return None
-        try:
-            with safe_open(file, "numpy") as opened:
-                state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                return Checkpoint(state, Position.model_validate_json(opened.metadata()["position"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as error:
-            raise TrainingError(f"{shown(file)} cannot be read, it may be damaged: {error}") from error
+        return read_checkpoint(file) if os.path.lexists(file) else None
+
+    def kept_step(self) -> int | None:
+        """Return after which step the last state was kept; None if none was."""
+        return step_of(self.path / CHECKPOINT_FILE)
 
     def append(self, rows: list[dict[str, Any]], extra: tuple[str, ...]) -> None:
         """Add rows to the history; `extra` are the columns of the scores."""
         file = self.path / HISTORY_FILE
         text = io.StringIO()
         writer = csv.DictWriter(text, (*COLUMNS, *extra), lineterminator="\n")
-        if not file.is_file():
+        if not os.path.isfile(file):
             writer.writeheader()
         writer.writerows(rows)
         content = text.getvalue().encode()
@@ -199,13 +154,29 @@ class RunFolder:
                 raise
 
     def history(self, until: int | None = None) -> list[dict[str, str]]:
-        """Return the rows of the history, up to a step; what a killed process left half-written is dropped."""
+        """Return the rows of the history, up to a step; what a killed process left half-written is dropped.
+
+        Raises
+        ------
+        TrainingError
+            If it is damaged.
+        """
         file = self.path / HISTORY_FILE
-        if not file.is_file():
+        if not os.path.isfile(file):
             return []
-        text = file.read_text(encoding="utf-8")
-        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        return [row for row in rows if row["step"].isdigit() and (until is None or int(row["step"]) <= until)]
+        try:
+            reader = csv.DictReader(_whole_lines(file))
+            rows = list(reader)
+            if not set(COLUMNS[:3]) <= set(reader.fieldnames or COLUMNS):
+                raise ValueError(f"its first line does not begin with {','.join(COLUMNS[:3])}")
+            for row in rows:
+                _check_row(row)
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise TrainingError(
+                f"{shown(file)} cannot be read, it may be damaged ({error}). Remove or rename it; the run goes on "
+                "without its curves."
+            ) from error
+        return [row for row in rows if until is None or int(row["step"]) <= until]
 
     def forget_after(self, step: int, extra: tuple[str, ...]) -> None:
         """Cut the history after a step, where a run goes on from a checkpoint; `extra` names the columns of scores."""
@@ -221,60 +192,26 @@ class RunFolder:
         else:
             atomic.remove(file)
 
-    def _lock(self) -> None:
-        lock = self.path / LOCK_FILE
-        mine = f"{os.getpid()} {psutil.Process().create_time():.0f} {socket.gethostname()}"
-        for _ in range(2):
-            try:
-                descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                self._take_away(lock, self._refuse_if_alive(lock))
-                continue
-            os.write(descriptor, mine.encode())
-            os.close(descriptor)
-            self._signature = mine
-            return
-        raise OutputError(f"{shown(self.path)} is being used by another run.")
 
-    def _take_away(self, lock: Path, dead: str) -> None:
-        """Remove the lock of a process that is gone; of several that found it dead only one does."""
-        away = lock.with_name(f"{LOCK_FILE}.{os.getpid()}")
-        with contextlib.suppress(OSError):
-            lock.rename(away)
-            if away.read_text(encoding="utf-8") != dead:
-                # Somebody else has locked the folder since it was read.
-                away.rename(lock)
-            else:
-                away.unlink()
-
-    def _refuse_if_alive(self, lock: Path) -> str:
-        """Return what a lock says whose process is gone.
-
-        Raises
-        ------
-        TrainingError
-            If it is alive, or may be.
-        """
-        try:
-            text, age = lock.read_text(encoding="utf-8"), time.time() - lock.stat().st_mtime
-        except OSError:  # gone meanwhile
-            return ""
-        words = text.split()
-        if len(words) != 3 and age < _SECONDS_TO_SIGN:
-            raise TrainingError(f"{shown(self.path)} is in use by a run that has just begun.")
-        if len(words) != 3:
-            return text
-        pid, begun, host = int(words[0]), float(words[1]), words[2]
-        if host == socket.gethostname() and not _is_running(pid, begun):
-            return text
-        raise TrainingError(
-            f"{shown(self.path)} is in use by a run on {host}, process {pid}. Stop that one, or choose another folder"
-            f"{'' if host == socket.gethostname() else f'; if it is gone, remove {shown(lock)}'}."
-        )
+def _whole_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a file that end; one that never does would be all of a file that is nearly all hole."""
+    with open(file, "rb") as opened:
+        while (line := opened.readline(_LONGEST_LINE + 1)).endswith(b"\n"):
+            yield line.decode("utf-8")
+        if len(line) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
 
 
-def _is_running(pid: int, begun: float) -> bool:
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - begun) < 2)
-    except psutil.Error:
-        return False
+def _check_row(row: Mapping[str, Any]) -> None:
+    """Check that what is a number in a row is one."""
+    if row["kind"] not in ("step", "score"):
+        raise ValueError(f"a row of the kind {str(row['kind'])[:20]!r}")
+    if not 0 <= int(row["step"]) < _MOST_STEPS:
+        raise ValueError("a step that cannot be")
+    for name, value in row.items():
+        if name is None or value is None:
+            raise ValueError("a row of another length")
+        if name == "loss" or name.startswith(("dice ", "iou ")):
+            float(value or "nan")
+        elif name.startswith("voxels "):
+            int(value or 0)

@@ -20,6 +20,7 @@ from pydantic import (
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.postprocess import Cleanup
+from napari_unet3d.errors import is_possible, shown
 
 
 class Spec(BaseModel):
@@ -29,6 +30,8 @@ class Spec(BaseModel):
 
 
 def _placed(path: Any, info: ValidationInfo) -> Any:
+    if not is_possible(path):
+        raise ValueError(f"{shown(path)} holds a character that no file name may hold")
     return type(path)(os.path.abspath(os.path.join((info.context or {}).get(FOLDER, ""), path)))
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from napari_unet3d import atomic
 from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.errors import OutputError
+from napari_unet3d.small_files import read_json
 
 
 def known_speed(device: str, spec: NetworkSpec) -> float | None:
@@ -40,11 +42,9 @@ def remember_difference(conditions: str, spec: NetworkSpec, difference: float) -
 def _keep(key: str, value: float) -> None:
     speeds = {**_read(), key: value}
     path = _path()
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(speeds, indent=1), encoding="utf-8")
-        partial.replace(path)
+        atomic.write_text(path, json.dumps(speeds, indent=1), overwrite=True)
 
 
 def _path() -> Path:
@@ -63,7 +63,7 @@ def _difference_key(conditions: str, spec: NetworkSpec) -> str:
 
 def _read() -> dict[str, object]:
     try:
-        speeds = json.loads(_path().read_text(encoding="utf-8"))
+        speeds = read_json(_path())
     except (OSError, ValueError):
         return {}
     return speeds if isinstance(speeds, dict) else {}

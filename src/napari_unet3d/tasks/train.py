@@ -7,19 +7,31 @@ and a run that goes on from there ends with the same bytes as one that was never
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet3d.atomic import writing
 from napari_unet3d.core.augment import PatchFrame
 from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, training_bytes
 from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
-from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, OutputError, TrainingError
+from napari_unet3d.errors import (
+    MemoryBudgetError,
+    ModelError,
+    OutOfMemoryError,
+    OutputError,
+    SpecError,
+    TrainingError,
+    shown,
+)
 from napari_unet3d.tasks.check_images import check_images
+from napari_unet3d.tasks.checkpoints import Position
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
@@ -31,8 +43,9 @@ from napari_unet3d.tasks.events import (
     Validated,
 )
 from napari_unet3d.tasks.live import LivePreview, Watcher
-from napari_unet3d.tasks.run_folder import BEST, LAST, Checkpoint, Position, RunFolder, RunRecord
-from napari_unet3d.tasks.train_spec import TrainSpec, differences
+from napari_unet3d.tasks.resuming import Found, find_run, set_aside
+from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder, RunRecord
+from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.tasks.training_data import TrainingData, TrainingPair, read_training_data
 from napari_unet3d.tasks.validate import Scores, ValidationSet
 from napari_unet3d.volumes.volume import times
@@ -128,9 +141,11 @@ def train(
         seen = data.volumes[live.pair]
         run.watcher = Watcher(live, seen.image, seen.scaling, spec.network)
     if folder is not None and resume:
-        run.found = _found(folder, record, force=force)
+        run.found = find_run(folder, record, force=force)
     elif folder is not None and folder.has_run:
-        raise OutputError(f"{folder.path} holds a run already; go on with it (--resume), or choose another folder.")
+        raise OutputError(
+            f"{shown(folder.path)} holds a run already; go on with it (--resume), or choose another folder."
+        )
     # Not before it is certain that this run holds these out.
     yield from map(Note, data.notes)
     yield from data.boxes
@@ -156,7 +171,7 @@ class _Run:
         self.position = Position(patch=spec.patch)
         self.scores: Scores | None = None
         self.best: Model | None = None
-        self.found: Checkpoint | None = None
+        self.found: Found | None = None
         self.is_best_kept = True
         self.watcher: Watcher | None = None
         self.rows: list[dict[str, Any]] = []
@@ -164,23 +179,35 @@ class _Run:
 
     def steps(self) -> Generator[Event, None, TrainResult]:
         yield Progress("preparing", 0, 1)
-        if self.found is not None:
-            self.position = self.found.position
+        checkpoint = None if self.found is None else self.found.checkpoint
+        if checkpoint is not None:
+            self.position = checkpoint.position
         yield from self._fit_memory()
         # The same tiles whatever else is in the memory, also when a run goes on: its scores must be comparable.
         scored = self.position.scored_patch or self.position.patch
         self._moved(scored_patch=scored)
         self.validation = ValidationSet(self.data.held_out, self.spec.network, self._bytes(scored))
         learner = self._learner()
+        if checkpoint is not None:
+            learner.restore(checkpoint.state)
         if self.found is not None:
-            learner.restore(self.found.state)
+            yield from map(Note, self.found.losses)
+            if self.found.losses:
+                yield from self._spare_best()
         if self.folder is not None:
             # Only now it is known that the checkpoint fits.
             self.folder.begin(self.record)
             self.folder.forget_after(self.position.step, self.extra)
-        if self.found is not None:
+            if checkpoint is None:
+                # From now on a folder without one has lost it.
+                try:
+                    self.folder.save_checkpoint(learner.state(), self.position)
+                except OutputError as error:
+                    yield Note(f"The run could not be written and goes on in memory: {error}")
+        if checkpoint is not None:
             yield Note(f"The run goes on after step {self.position.step:,}.")
-            self.found = None
+        # Its arrays are as large as the network with its optimizer.
+        self.found = checkpoint = None
         for attempt in range(MAX_SMALLER_PATCHES + 1):
             try:
                 yield from self._loop(learner)
@@ -198,11 +225,12 @@ class _Run:
                     f"{times(smaller)} voxels."
                 )
         last = self._model(learner)
-        is_kept = self.folder is not None and (self.folder.path / BEST).is_dir()
+        is_kept = self.folder is not None and os.path.isdir(self.folder.path / BEST)
         if self.best is None and self.folder is not None and is_kept:
             from napari_unet3d.network.store import load_model
 
-            self.best = load_model(self.folder.path / BEST)
+            with suppress(ModelError):
+                self.best = load_model(self.folder.path / BEST)
         best_step = self.position.best_step if self.best is not None else self.position.step
         return TrainResult(self.best or last, last, self.position.step, self.scores, best_step)
 
@@ -213,6 +241,12 @@ class _Run:
         free, patch = usable_memory(self.device), self.position.patch
         while self._bytes(patch) > free and (smaller := smaller_patch(patch, self.spec.network.blocks)) is not None:
             patch = smaller
+        if self.spec.batch > 1 and self._bytes(patch) > free:
+            fits = next((n for n in _halves(self.spec.batch) if self._bytes(patch, n) <= free), 1)
+            raise SpecError(
+                f"{self.spec.batch:,} patches a step, of {times(patch)} voxels, take {self._bytes(patch) / 2**30:,.1f} "
+                f"GiB and {free / 2**30:.1f} GiB may be used; {fits:,} would be possible (--batch)."
+            )
         if patch != self.position.patch:
             needed = self._bytes(self.position.patch)
             yield Note(
@@ -234,11 +268,45 @@ class _Run:
             f"{needed / 2**30:,.1f} GiB, and {free / 2**30:.1f} GiB may be used; {advice}."
         )
 
-    def _learner(self) -> Learner:
+    def _spare_best(self) -> Generator[Event, None, None]:
+        """Let the best model of a run whose position is lost stay until there is a better one."""
+        if self.folder is None or self.position.best_score is not None:
+            return
+        kept = self.folder.path / BEST
+        if not os.path.lexists(kept):
+            return
+        from napari_unet3d.network.store import load_model
+
+        try:
+            model = load_model(kept)
+            score = self._score_of_other(model)
+        except (ModelError, OutOfMemoryError):
+            score = None
+        if score is None:
+            with writing(kept, 0):
+                aside = set_aside(kept)
+            yield Note(f"The best model so far cannot be compared with what follows; it is kept as {shown(aside)}.")
+            return
+        steps = model.card.training.get("steps")
+        self._moved(best_score=score, best_step=steps if isinstance(steps, int) else 0)
+        yield Note("The best model so far stays until there is a better one.")
+
+    def _score_of_other(self, model: Model) -> float | None:
+        """Return the score of a model on what this run holds out; None if it is of another kind, or nothing is."""
+        ours, card = self.spec, model.card
+        is_alike = (card.network, card.class_names, card.normalization) == (
+            ours.network,
+            ours.class_names,
+            ours.normalization,
+        )
+        return _score(self._scores_of(self._learner(model))) if is_alike and len(self.validation) else None
+
+    def _learner(self, start: Model | None = None) -> Learner:
+        """Return what learns, from its first weights, or from those of a model."""
         from napari_unet3d.network.training import Learner
         from napari_unet3d.network.transfer import transferred
 
-        spec, start = self.spec, self.start
+        spec, start = self.spec, start or self.start
         return Learner(
             spec.network,
             None if start is None else transferred(start, spec.network, spec.class_names, seed=spec.seed),
@@ -329,10 +397,9 @@ class _Run:
             if box is not None:
                 yield Previewed(self.position.step, box)
 
-    def _bytes(self, patch: Shape) -> int:
-        spec = self.spec
+    def _bytes(self, patch: Shape, batch: int | None = None) -> int:
         each = self.device.bytes_per_value
-        return training_bytes(patch, spec.network, batch=spec.batch, bytes_per_value=each)
+        return training_bytes(patch, self.spec.network, batch=batch or self.spec.batch, bytes_per_value=each)
 
     def _moved(self, **update: Any) -> None:
         self.position = self.position.model_copy(update=update)
@@ -342,25 +409,25 @@ class _Run:
         step = self.position.step
         return step > self.position.scored and (step % self.spec.validate_every == 0 or step >= self.spec.steps)
 
+    def _scores_of(self, learner: Learner) -> Scores:
+        return self.validation.score(
+            learner.probabilities,
+            class_weights=self.spec.weights_of_classes,
+            cross_entropy_share=self.spec.cross_entropy_share,
+        )
+
     def _validate(self, learner: Learner) -> Generator[Event, None, None]:
         self._moved(scored=self.position.step)
         if not len(self.validation):
             return
         spec = self.spec
         try:
-            self.scores = self.validation.score(
-                learner.probabilities,
-                class_weights=spec.weights_of_classes,
-                cross_entropy_share=spec.cross_entropy_share,
-            )
+            self.scores = self._scores_of(learner)
         except OutOfMemoryError:
             yield Note(f"{self.device.label} had no memory left for a score; training goes on without it.")
             return
         dice, iou = self.scores.dice, self.scores.iou
-        score, step = self.scores.mean_dice, self.position.step
-        if score is None:
-            # Only one class is held out, so nothing but the loss tells models apart.
-            score = -self.scores.loss
+        score, step = _score(self.scores), self.position.step
         is_best = self.position.best_score is None or score > self.position.best_score
         if is_best:
             self._moved(best_score=score, best_step=step, unimproved=0)
@@ -386,7 +453,7 @@ class _Run:
 
         try:
             self.folder.make()
-            if not self.folder.has_run:
+            if not self.folder.has_record:
                 # Somebody has removed the folder.
                 self.folder.begin(self.record)
                 self.is_best_kept = self.best is None
@@ -431,6 +498,17 @@ class _Run:
         return Model(card, learner.weights())
 
 
+def _score(scores: Scores) -> float:
+    """Return by what models are compared: where no object is held out, nothing but the loss tells them apart."""
+    return -scores.loss if scores.mean_dice is None else scores.mean_dice
+
+
+def _halves(n: int) -> Iterator[int]:
+    while n > 1:
+        n //= 2
+        yield n
+
+
 def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
     """Return a patch that takes about half the memory and still fits; None where there is none.
 
@@ -448,25 +526,3 @@ def smaller_patch(patch: Shape, blocks: int) -> Shape | None:
         shape[axis] -= step
     z, y, x = shape
     return None if (z, y, x) == tuple(patch) else (z, y, x)
-
-
-def _found(folder: RunFolder, record: RunRecord, *, force: bool) -> Checkpoint | None:
-    """Return where the run in a folder stands, None before its first checkpoint; nothing is changed.
-
-    Raises
-    ------
-    TrainingError
-        If it was begun differently, or is damaged.
-    """
-    old = folder.record()
-    changed = differences(old.spec, record.spec, but=("device",))
-    if old.data != record.data:
-        changed.append("the images or their annotation are others")
-    if old.start != record.start:
-        changed.append("it starts from another model")
-    if changed and not force:
-        raise TrainingError(
-            f"The run in {folder.path} was begun differently: {'; '.join(changed)}. Go on as it was begun, or force it "
-            "(--force), or start a new run in another folder."
-        )
-    return folder.load_checkpoint()

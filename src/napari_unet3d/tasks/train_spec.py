@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.geometry import Shape, output_shape
+from napari_unet3d.core.geometry import LONGEST_PATCH, Shape, output_shape
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.tasks.specs import Spec
+
+# More than can be done in a lifetime, and few enough to be added and multiplied.
+_Count = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class HeldOutBox(Spec):
@@ -64,8 +67,8 @@ class TrainSpec(Spec):
     class_names: tuple[str, ...] = ("background", "object")
     normalization: Normalization = Normalization(kind="background")
     patch: Shape
-    batch: PositiveInt = 1
-    steps: PositiveInt = 1000
+    batch: _Count = 1
+    steps: _Count = 1000
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     augment: AugmentSpec = AugmentSpec()
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
@@ -76,8 +79,8 @@ class TrainSpec(Spec):
     class_weights: tuple[float, ...] | None = None
     cross_entropy_share: float = Field(default=0.7, ge=0, le=1)
     validation: Literal["auto", "none"] | tuple[HeldOutBox, ...] = "auto"
-    validate_every: PositiveInt = 50
-    patience: PositiveInt | None = None
+    validate_every: _Count = 50
+    patience: _Count | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
 
     @model_validator(mode="after")
@@ -91,6 +94,8 @@ class TrainSpec(Spec):
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             told = ", ".join(f"{weight:g}" for weight in weights)
             raise ValueError(f"class weights of {told} cannot be: each is 0 or more, finite, and one at least above 0")
+        if max(self.patch) > LONGEST_PATCH:
+            raise ValueError(f"a patch has at most {LONGEST_PATCH:,} voxels along an axis, not {max(self.patch):,}")
         output_shape(self.patch, blocks=self.network.blocks)
         return self
 

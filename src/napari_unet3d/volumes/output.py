@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.stopping import uninterrupted
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
 from napari_unet3d.volumes.calibration import normalize_unit
 
@@ -123,18 +124,20 @@ class Output(ABC):
         Raises
         ------
         OutputError
-            If the disk is full, the folder is gone, or the target exists now and may not be replaced.
+            If the disk is full, the folder is gone, or the target exists now and may not be replaced. In the last
+            case what was written is kept beside it, and the message says where.
         """
         self._check_open()
         target = self._spec.target
         try:
             with atomic.writing(target, self._spec.nbytes):
                 self._finish()
-                atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                with uninterrupted():
+                    atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                    self._is_open = False
         except BaseException:
             self.discard()
             raise
-        self._is_open = False
         return target
 
     def discard(self) -> None:
@@ -270,7 +273,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
             f"{name}: {suffix or 'no suffix'} is no format that can be written; "
             "end the name in .tif, .ome.tif or .zarr."
         )
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"The folder {shown(target.parent)} does not exist; create it, or choose another one.")
     with atomic.writing(target, 0):
         atomic.tidy(target)
@@ -278,7 +281,11 @@ def _check_place(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(atomic.exists_already(target))
-    if target.is_dir() and not target.is_symlink() and not (suffix == ".zarr" and _is_zarr(target)):
+    with atomic.writing(target, 0):
+        is_other_folder = (
+            os.path.isdir(target) and not target.is_symlink() and not (suffix == ".zarr" and _is_zarr(target))
+        )
+    if is_other_folder:
         # Overwriting removes all that a folder holds: only what was a zarr may go that way.
         raise OutputError(f"{name} is a folder that is no zarr, and is not overwritten; choose another name.")
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.errors import VolumeError, is_possible, shown
 from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.named import READABLE, file_kind, folder_kind, refused_address
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
@@ -198,6 +198,8 @@ def _is_hdf5(place: Path) -> bool:
 @contextmanager
 def _explained(place: Path) -> Iterator[None]:
     """Turn errors of the operating system into one `VolumeError` about `place`."""
+    if not is_possible(place):
+        raise VolumeError(f"{shown(place)} holds a character that no file name may hold.")
     try:
         yield
     except FileNotFoundError as error:
@@ -208,8 +210,3 @@ def _explained(place: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise VolumeError(f"{shown(place)} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, UnicodeError) as error:
-        # What the system does not take for a path, such as a zero byte in it.
-        if "\0" not in os.fspath(place):
-            raise
-        raise VolumeError(f"{shown(place)!r} is no path: it holds a zero byte.") from error

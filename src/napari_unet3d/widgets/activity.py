@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
+from napari_unet3d.widgets.plain import unmarked
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
@@ -40,6 +42,7 @@ class Activity:
         from napari.utils.task_status import Status
 
         self.end()
+        what = unmarked(what)
         self._bar = progress(total=0, desc=f"{_NAME}: {what}")
         # napari has no public way to say this yet; without it the window closes unasked.
         if register := getattr(self._window, "_register_task_status", None):

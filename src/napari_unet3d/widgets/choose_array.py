@@ -21,7 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet3d.errors import shown, visible
 from napari_unet3d.volumes import ArrayInfo
+from napari_unet3d.widgets.plain import plain_label
 from napari_unet3d.widgets.words import times
 
 _NAME, _SHAPE, _TYPE, _LABELS = range(4)
@@ -96,7 +98,7 @@ class ArrayDialog(QDialog):
         self, path: str, arrays: Sequence[ArrayInfo], labels: Collection[str], parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self.setWindowTitle(f"Open {Path(path).name}")
+        self.setWindowTitle(f"Open {shown(Path(path).name)}")
         self.resize(560, 320)
         self.list = QTreeWidget()
         self.list.setRootIsDecorated(False)
@@ -172,7 +174,7 @@ class AxesDialog(QDialog):
 
 
 def _row(info: ArrayInfo, *, is_labels: bool) -> QTreeWidgetItem:
-    item = QTreeWidgetItem([info.name, times(info.shape), info.dtype, ""])
+    item = QTreeWidgetItem([visible(info.name), times(info.shape), info.dtype, ""])
     if info.is_integral:
         # An item without a check state has no box.
         item.setCheckState(_LABELS, Qt.CheckState.Checked if is_labels else Qt.CheckState.Unchecked)
@@ -180,9 +182,8 @@ def _row(info: ArrayInfo, *, is_labels: bool) -> QTreeWidgetItem:
 
 
 def _text(text: str) -> QLabel:
-    label = QLabel(text)
+    label = plain_label(text)
     label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
     return label
 
 

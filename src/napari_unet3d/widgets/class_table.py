@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QSizePolicy, QWidget
 
 from napari_unet3d.widgets.colours import class_colour
+from napari_unet3d.widgets.plain import plain_label, unmarked
 
 if TYPE_CHECKING:
     from napari_unet3d.widgets.curves import Curves
@@ -90,13 +91,13 @@ class ClassTable(QWidget):
         return rows
 
     def _put(self, row: int, column: int, text: str, *, tooltip: str = "", style: str = "") -> None:
-        label = QLabel(text)
-        label.setToolTip(tooltip)
+        label = plain_label(text)
+        label.setToolTip(unmarked(tooltip))
         label.setStyleSheet(style)
         if column == 1:
             label.setMinimumWidth(1)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-            label.setToolTip(tooltip or text)
+            label.setToolTip(unmarked(tooltip or text))
         if column > 1:
             label.setAlignment(Qt.AlignmentFlag.AlignRight)
         self._grid.addWidget(label, row, column)

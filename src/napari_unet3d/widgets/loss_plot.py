@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.atomic import write_text
-from napari_unet3d.errors import OutputError
+from napari_unet3d.errors import OutputError, visible
 from napari_unet3d.widgets.colours import class_colour
 from napari_unet3d.widgets.notices import notify_error
 
@@ -140,7 +141,9 @@ class LossPlot(QWidget):
         names = [("training", TRAINING_COLOUR), ("held out", HELD_OUT_COLOUR)]
         if self._curves is not None:
             names += [(name, class_colour(i)) for i, name in enumerate(self._curves.class_names) if i]
-        self.hover.setText(" &nbsp; ".join(f'<span style="color:{colour}">{name}</span>' for name, colour in names))
+        self.hover.setText(
+            " &nbsp; ".join(f'<span style="color:{colour}">{escape(visible(name))}</span>' for name, colour in names)
+        )
 
     def _on_mouse(self, position: Any) -> None:
         for plot in (self.loss, self.dice):

@@ -6,7 +6,8 @@ import logging
 import traceback
 from typing import Any
 
-from napari_unet3d.errors import EngineError, Unet3dError
+from napari_unet3d.errors import EngineError, Unet3dError, visible
+from napari_unet3d.widgets.plain import plain_label, unmarked
 
 _log = logging.getLogger("napari_unet3d")
 
@@ -31,22 +32,22 @@ def tell(sentence: str) -> None:
 def _dispatch(sentence: str, severity: str, details: str) -> None:
     from napari.utils.notifications import Notification, notification_manager
 
-    _log.log(logging.INFO if severity == "info" else logging.WARNING, "%s %s", sentence, details)
+    _log.log(logging.INFO if severity == "info" else logging.WARNING, "%s %s", visible(sentence), visible(details))
     actions = (("Details", lambda *_: show_details(sentence, details)),) if details else ()
-    notification_manager.dispatch(Notification(sentence, severity, actions))
+    notification_manager.dispatch(Notification(unmarked(sentence), severity, actions))
 
 
 def show_details(sentence: str, details: str) -> Any:
     """Open a window with a text that can be copied, and return it."""
-    from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QPlainTextEdit, QVBoxLayout
+    from qtpy.QtWidgets import QDialog, QDialogButtonBox, QPlainTextEdit, QVBoxLayout
 
     dialog = QDialog()
     dialog.setWindowTitle("3D U-Net, details")
     dialog.resize(700, 400)
     layout = QVBoxLayout(dialog)
-    label = QLabel(sentence)
+    label = plain_label(sentence)
     label.setWordWrap(True)
-    text = QPlainTextEdit(details)
+    text = QPlainTextEdit(visible(details))
     text.setReadOnly(True)
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
     buttons.rejected.connect(dialog.reject)

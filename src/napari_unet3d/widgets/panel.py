@@ -18,6 +18,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QCollapsible
 
+from napari_unet3d.errors import visible
 from napari_unet3d.widgets.layers import unwrapped
 from napari_unet3d.widgets.words import amount, duration, times
 
@@ -67,10 +68,11 @@ def text(value: str = "", *, tone: str = "plain", tooltip: str = "") -> Label:
     tooltip
         Shown when the mouse rests on it.
     """
-    label = Label(value=value, tooltip=tooltip)
+    label = Label(tooltip=tooltip)
     native = label.native
     native.setWordWrap(True)
     native.setTextFormat(Qt.TextFormat.PlainText)
+    label.value = visible(value)
     native.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     # A long word, such as a path, must not make the panel wider than its dock, nor keep room for a word a line.
     native.setMinimumSize(1, 1)
@@ -81,7 +83,7 @@ def text(value: str = "", *, tone: str = "plain", tooltip: str = "") -> Label:
 
 def say(label: Label, value: str, *, tone: str | None = None) -> None:
     """Set a text, and hide it where there is nothing to say."""
-    label.value = value
+    label.value = visible(value)
     if tone is not None:
         label.native.setStyleSheet(_TONES[tone])
     label.visible = bool(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_unet3d.small_files import read_small
 
 PLUGIN = "napari-unet3d"
 _SECTION = "workbench"
@@ -101,11 +104,11 @@ def _written(path: Path | None) -> tuple[dict[str, Any], str]:
     """Return what the file says, and why it cannot be read: napari puts defaults in its place without a word."""
     import yaml
 
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return {}, ""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_small(path).decode("utf-8")) or {}
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         return {}, f"{path} cannot be read ({_first_line(error)}); {_kept(path)}"
     if not isinstance(content, dict):
         return {}, f"{path} holds no settings but a {type(content).__name__}; {_kept(path)}"

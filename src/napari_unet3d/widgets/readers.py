@@ -57,7 +57,7 @@ def get_reader(path: Any) -> Reader | None:
 
 def _reader_of(place: Path) -> Reader | None:
     suffix = place.suffix.lower()
-    if suffix == SUFFIX or (place / CARD_FILE).is_file():
+    if suffix == SUFFIX or os.path.isfile(place / CARD_FILE):
         return open_model
     if place.is_file():
         return read_hdf5_layers if suffix in _HDF5_SUFFIXES else None

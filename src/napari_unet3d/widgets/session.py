@@ -7,6 +7,7 @@ threads find out is told by `poll`, which the window calls: signals are emitted 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -263,15 +264,15 @@ def list_models(folder: Path) -> list[Path]:
     bundled = Path(str(files("napari_unet3d"))) / "models" / DEMO_MODEL
     if (bundled / CARD_FILE).is_file():
         found.append(bundled)
-    if folder.is_dir():
-        found += sorted(path for path in folder.iterdir() if (path / CARD_FILE).is_file())
+    with suppress(OSError):  # there is none, or it may not be read
+        found += sorted(path for path in folder.iterdir() if os.path.isfile(path / CARD_FILE))
     return found
 
 
 def model_name(path: Path) -> str:
     """Return what a model is called in a list; one of a run also by the name of the run."""
     name = path.name.removesuffix(SUFFIX)
-    return f"{path.parent.name}, {name}" if (path.parent / RUN_FILE).is_file() else name
+    return f"{path.parent.name}, {name}" if os.path.isfile(path.parent / RUN_FILE) else name
 
 
 # How long a worker may take to keep what was learnt, after the window has closed.

@@ -6,7 +6,7 @@ from typing import Any
 
 from magicgui.widgets import Container, Label, LineEdit, PushButton, SpinBox, Widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
 
 from napari_unet3d.core.architecture import NetworkSpec
 from napari_unet3d.core.boxes import Box
@@ -15,6 +15,7 @@ from napari_unet3d.core.tiling import TilePlan, plan_tiles
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.layers import LayerVolume
+from napari_unet3d.widgets.plain import plain_label
 from napari_unet3d.widgets.session import Session
 from napari_unet3d.widgets.sizes_table import SizesTable
 from napari_unet3d.widgets.sizes_text import (
@@ -259,7 +260,7 @@ def _form(lines: dict[str, Label]) -> QWidget:
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for caption, line in lines.items():
-        label = QLabel(caption)
+        label = plain_label(caption)
         label.setToolTip(line.tooltip)
         layout.addRow(label, line.native)
     return form

@@ -6,6 +6,7 @@ It belongs to the window and not to a panel: the dock widget may be closed meanw
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -146,7 +147,7 @@ class Training:
     def best(self) -> Path | None:
         """Return the model to use: the best, or the last where nothing was scored; None before there is one."""
         for name in (BEST, LAST):
-            if (self.folder / name).is_dir():
+            if os.path.isdir(self.folder / name):
                 return self.folder / name
         return None
 
@@ -302,7 +303,7 @@ class Training:
         self._activity.end()
         self._run = None
         # A stopped run keeps its last step, whether or not anybody was told.
-        self.has_checkpoint = self.has_checkpoint or (self.folder / LAST).is_dir()
+        self.has_checkpoint = self.has_checkpoint or os.path.isdir(self.folder / LAST)
         self.state, self.error = state, error
         self.changed.emit()
 

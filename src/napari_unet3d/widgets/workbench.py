@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from napari_unet3d.errors import visible
 from napari_unet3d.widgets.augment import AugmentPanel
 from napari_unet3d.widgets.data import DataPanel
 from napari_unet3d.widgets.notices import notify
 from napari_unet3d.widgets.panel import PANEL_WIDTH, is_alive
+from napari_unet3d.widgets.plain import plain_label, unmarked
 from napari_unet3d.widgets.segment import SegmentPanel
 from napari_unet3d.widgets.session import Session, end_session, session_of
 from napari_unet3d.widgets.sizes import SizesPanel
@@ -98,7 +100,7 @@ class EngineStrip(QWidget):
     def __init__(self, session: Session, parent: QWidget) -> None:
         super().__init__(parent)
         self._session = session
-        self._dot, self._text = QLabel("●"), QLabel()
+        self._dot, self._text = plain_label("●"), plain_label()
         self._text.setMinimumWidth(1)
         self.free = QPushButton("Free memory")
         self.free.clicked.connect(self._on_free)
@@ -131,10 +133,10 @@ class EngineStrip(QWidget):
             parts.append(device.label)
             if (memory := session.memory(device)) is not None:
                 parts.append(f"{amount(memory.free)} free")
-        self._text.setText(session.problem or " | ".join(parts))
-        self._text.setToolTip(
-            f"The worker computes apart from the window. It holds {amount(engine.used_bytes)}; its log is {engine.log}"
-        )
+        self._text.setText(visible(session.problem or " | ".join(parts)))
+        used = amount(engine.used_bytes)
+        told = f"The worker computes apart from the window. It holds {used}; its log is {engine.log}"
+        self._text.setToolTip(unmarked(told))
         is_computing = state in ("busy", "starting")
         self.free.setEnabled(state == "ready")
         self.free.setToolTip(

@@ -23,6 +23,7 @@ from napari_unet3d.volumes.calibration import Calibration, calibrate
 from napari_unet3d.volumes.output import Kind
 from napari_unet3d.widgets.layers import LayerVolume, extra_axis, layer_volume
 from napari_unet3d.widgets.notices import notify
+from napari_unet3d.widgets.plain import unmarked
 from napari_unet3d.widgets.space import Space
 
 _BOX_BYTES = 1 << 28
@@ -200,7 +201,7 @@ def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tu
         overwrite=True,
     ) as output:
         boxes = source.boxes(chunk)
-        for box in boxes if len(boxes) == 1 else progress(boxes, desc=f"Saving {Path(path).name}"):
+        for box in boxes if len(boxes) == 1 else progress(boxes, desc=unmarked(f"Saving {Path(path).name}")):
             output[box] = source.read(box)
         target = output.commit()
     notes = list(where.notes)

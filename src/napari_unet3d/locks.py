@@ -1,0 +1,64 @@
+"""Who holds a file, and whether a process that left its number is still the same one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from pathlib import Path
+
+import psutil
+
+# Of a file that is locked on Windows nobody else can read the locked bytes: one far behind the text is taken.
+_FAR = 1 << 30
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file for this process, until it is closed or the process ends.
+
+    Returns
+    -------
+    bool or None
+        False if somebody else holds it; None where the file system knows no locks.
+    """
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            os.lseek(descriptor, _FAR, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in _NO_LOCKS else False
+    return True
+
+
+def host() -> str:
+    """Return the name of this machine, of characters that a file name may hold."""
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "host"
+
+
+def process_start(pid: int) -> int | None:
+    """Return when a process began, to be compared and nothing else; None if there is none.
+
+    On Linux in ticks since the machine began: seconds of the clock change when the clock is set.
+    """
+    try:
+        if os.path.isdir("/proc/self"):
+            # The name of the program stands in parentheses, and may hold some.
+            words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return None if words[0] in (b"Z", b"X") else int(words[19])
+        return int(psutil.Process(pid).create_time())
+    except (OSError, IndexError, psutil.Error):
+        return None
+
+
+def is_running(pid: int, start: int | None) -> bool:
+    """Return whether the process with this number and start is still there; a start of None is not compared."""
+    found = process_start(pid)
+    return found is not None and start in (None, found)
