@@ -22,7 +22,6 @@ from napari_unet3d.core.geometry import Shape, alignment, halo, smallest_size, t
 from napari_unet3d.core.patches import AnnotatedSource
 from napari_unet3d.core.sampler import PatchSampler
 from napari_unet3d.errors import (
-    MemoryBudgetError,
     ModelError,
     OutOfMemoryError,
     OutputError,
@@ -254,19 +253,6 @@ class _Run:
                 f"{free / 2**30:.1f} GiB may be used; smaller patches of {times(patch)} voxels are taken."
             )
             self.position = self.position.model_copy(update={"patch": patch})
-        self._check_batch(free, patch)
-
-    def _check_batch(self, free: int, patch: Shape) -> None:
-        """Refuse a batch that cannot be: with one patch a step it may go, whatever the estimate says."""
-        spec = self.spec
-        if spec.batch == 1 or (needed := self._bytes(patch)) <= free:
-            return
-        most = spec.batch * free // needed
-        advice = f"about {most:,} fit" if most > 1 else "take 1, or fewer filters or blocks"
-        raise MemoryBudgetError(
-            f"{spec.batch:,} patches a step of {times(patch)} voxels, the smallest that fit the network, take "
-            f"{needed / 2**30:,.1f} GiB, and {free / 2**30:.1f} GiB may be used; {advice}."
-        )
 
     def _spare_best(self) -> Generator[Event, None, None]:
         """Let the best model of a run whose position is lost stay until there is a better one."""
