@@ -1,6 +1,6 @@
 """Print the lowest version of each dependency that pyproject.toml allows, as constraints for pip.
 
-    python scripts/lowest.py > lowest.txt && pip install --constraint lowest.txt .
+python scripts/lowest.py > lowest.txt && pip install --constraint lowest.txt .
 """
 
 from __future__ import annotations

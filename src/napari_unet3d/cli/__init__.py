@@ -182,7 +182,7 @@ def plan(
     loaded.check_channels(image.n_channels)
     spec = predict_spec(image.shape, region=region, memory=memory, device=device)
     chosen = select_device(device)
-    tiles = plan_prediction(image.shape, loaded, spec, chosen)
+    tiles = plan_prediction(image.shape, loaded, spec, chosen, volume=image.data)
     speed = known_speed(chosen.label, loaded.spec)
     if as_json:
         say(json.dumps(plan_facts(tiles, speed), indent=2))

@@ -19,6 +19,7 @@ from napari_unet3d.core.tiling import Readable
 from napari_unet3d.errors import SpecError
 
 SLAB_VOXELS = 1 << 25
+BYTES_PER_SLAB_VOXEL = 16
 MAX_CLASSES = 127
 
 

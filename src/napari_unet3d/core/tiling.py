@@ -96,6 +96,7 @@ class TilePlan:
     region: Box
     input_shape: Shape
     bytes_per_value: int = 4
+    reading_bytes: int = 0
 
     @cached_property
     def output_shape(self) -> Shape:
@@ -172,9 +173,13 @@ class TilePlan:
 
     @property
     def peak_bytes(self) -> int:
-        """Return the memory a run takes at its worst moment: one pass, and the tiles waiting in the queues."""
-        return peak_bytes(self.input_shape, self.spec, bytes_per_value=self.bytes_per_value) + int(
-            _queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
+        """Return the memory of a run at its worst moment: one pass, the tiles in the queues, and what readers keep."""
+        return (
+            self.reading_bytes
+            + peak_bytes(self.input_shape, self.spec, bytes_per_value=self.bytes_per_value)
+            + int(
+                _queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
+            )
         )
 
     def seconds(self, flops_per_second: float) -> float:
@@ -195,6 +200,7 @@ def plan_tiles(
     region: Box | None = None,
     tile_shape: Sequence[int] | None = None,
     bytes_per_value: int = 4,
+    reading_bytes: int = 0,
 ) -> TilePlan:
     """Plan the tiles of a volume with the fewest operations that the memory allows.
 
@@ -212,6 +218,8 @@ def plan_tiles(
         Input shape (z, y, x) of a tile, where the caller wants a certain one.
     bytes_per_value
         4 for float32, 2 for mixed precision.
+    reading_bytes
+        What of the memory is for reading the volume: decoded pieces that are kept, and the one being decoded.
 
     Raises
     ------
@@ -234,19 +242,22 @@ def plan_tiles(
     if box.n_voxels == 0 or box.intersection(box) != box.intersection(whole):
         raise SizeError(f"The region {box} (z, y, x) is empty or leaves the volume, which is {whole}.")
     if tile_shape is None:
-        chosen = _cheapest_input(box, spec, memory, bytes_per_value)
+        chosen = _cheapest_input(box, spec, memory, bytes_per_value, reading_bytes)
     else:
         chosen = _checked_input(tile_shape, box, spec)
-    return TilePlan(spec, (z, y, x), box, chosen, bytes_per_value)
+    return TilePlan(spec, (z, y, x), box, chosen, bytes_per_value, reading_bytes)
 
 
-def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_per_value: int) -> Shape:
+def _cheapest_input(
+    region: Box, spec: NetworkSpec, memory: int | None, bytes_per_value: int, reading_bytes: int
+) -> Shape:
     step, margin = alignment(spec.blocks), halo(spec.blocks)
     lengths = [stop - start // step * step for start, stop in region]
     sizes = [_candidates(length, spec.blocks) for length in lengths]
     inputs = _outer(*(np.array(s, float) for s in sizes))
     outputs = _outer(*(np.array(s, float) - 2 * margin for s in sizes))
     needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(inputs, outputs, spec)
+    needed = needed + reading_bytes
     counts = _outer(
         *(
             np.array([_n_tiles(length, n - 2 * margin, step) for n in s], float)
@@ -259,7 +270,8 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
             smallest = " x ".join(str(s[0]) for s in sizes)
             raise MemoryBudgetError(
                 f"{memory / 2**20:,.0f} MiB of memory is too little: the smallest tile of this network, {smallest} "
-                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB. Allow that much, or free some."
+                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB{_reading_text(reading_bytes)}. Allow that "
+                "much, or free some."
             )
         cost = np.where(needed <= memory, cost, np.inf)
     # Of plans that cost the same, the one with the smallest tiles.
@@ -267,6 +279,10 @@ def _cheapest_input(region: Box, spec: NetworkSpec, memory: int | None, bytes_pe
     best = np.unravel_index(cheapest[np.argmin(needed.flat[cheapest])], cost.shape)
     z, y, x = (s[i] for s, i in zip(sizes, best, strict=True))
     return z, y, x
+
+
+def _reading_text(n_bytes: int) -> str:
+    return f", of which reading the volume takes {math.ceil(n_bytes / 2**20):,} MiB" if n_bytes else ""
 
 
 def _checked_input(tile_shape: Sequence[int], region: Box, spec: NetworkSpec) -> Shape:

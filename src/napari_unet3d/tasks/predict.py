@@ -22,11 +22,19 @@ from napari_unet3d.core.coverage import Coverage, DoneTiles, nearest_first
 from napari_unet3d.core.finite import NOT_FINITE, finite_voxels
 from napari_unet3d.core.geometry import halo
 from napari_unet3d.core.normalize import Scaling, measure
-from napari_unet3d.core.postprocess import Writable, clean_up, evidence, evident_classes
+from napari_unet3d.core.postprocess import (
+    BYTES_PER_SLAB_VOXEL,
+    SLAB_VOXELS,
+    Writable,
+    clean_up,
+    evidence,
+    evident_classes,
+)
 from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.tasks.check_device import check_device
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
+from napari_unet3d.tasks.reading import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
 
 if TYPE_CHECKING:
@@ -55,7 +63,14 @@ class PredictResult:
     flops_per_second: float
 
 
-def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, device: Device | None = None) -> TilePlan:
+def plan_prediction(
+    shape: Sequence[int],
+    model: Model,
+    spec: PredictSpec,
+    device: Device | None = None,
+    *,
+    volume: Readable | None = None,
+) -> TilePlan:
     """Return the plan of a run: what the device has free decides, unless the spec does.
 
     Parameters
@@ -68,6 +83,8 @@ def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, devic
         The choices for the run.
     device
         Where it runs; None takes the device that the spec names.
+    volume
+        What is read, if that takes memory that the run has to share; it is told how much it may keep.
 
     Raises
     ------
@@ -77,13 +94,17 @@ def plan_prediction(shape: Sequence[int], model: Model, spec: PredictSpec, devic
     from napari_unet3d.network.devices import select_device, usable_memory
 
     device = device or select_device(spec.device)
+    memory = spec.memory_bytes or usable_memory(device)
+    # A GPU has a memory of its own; the reader's is that of the machine.
+    reading = 0 if device.is_gpu else share_memory(volume, memory)
     return plan_tiles(
         shape,
         model.spec,
-        memory=spec.memory_bytes or usable_memory(device),
+        memory=memory,
         region=spec.region,
         tile_shape=spec.tile_shape,
         bytes_per_value=device.bytes_per_value,
+        reading_bytes=reading,
     )
 
 
@@ -128,7 +149,7 @@ def predict(
     begun = time.perf_counter()
     model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
     device = select_device(spec.device)
-    plan = plan_prediction(volume.shape[:3], model, spec, device)
+    plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume)
     if tuple(sink.shape[:3]) != plan.region.shape:
         raise SpecError(f"The result has the shape {plan.region.shape}; the output that was passed has {sink.shape}.")
     scaling = measure(model.card.normalization, volume)
@@ -155,7 +176,8 @@ def predict(
     if run.n_nonfinite:
         yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
     if spec.cleanup is not None:
-        for n, total in clean_up(sink if scratch is None else scratch, sink, spec.cleanup):
+        slab_voxels = min(SLAB_VOXELS, plan.peak_bytes // BYTES_PER_SLAB_VOXEL)
+        for n, total in clean_up(sink if scratch is None else scratch, sink, spec.cleanup, slab_voxels=slab_voxels):
             yield Progress("cleaning up", n, total)
     return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
 
@@ -164,9 +186,10 @@ def _smaller_plan(plan: TilePlan) -> TilePlan:
     return plan_tiles(
         plan.volume_shape,
         plan.spec,
-        memory=plan.peak_bytes // 2,
+        memory=(plan.peak_bytes + plan.reading_bytes) // 2,
         region=plan.region,
         bytes_per_value=plan.bytes_per_value,
+        reading_bytes=plan.reading_bytes,
     )
 
 

@@ -118,6 +118,14 @@ class LazyArray(ABC):
             raise ValueError("an array on disk cannot be used without a copy in memory")
         return np.asarray(self[...], dtype)
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of the largest piece that has to be decoded whole; 0 where boxes are read as they are."""
+        return 0
+
+    def keep_at_most(self, n_bytes: int) -> None:  # noqa: B027 - most arrays keep nothing
+        """Keep so many bytes of decoded pieces between reads, or one piece if that is more."""
+
     @abstractmethod
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return the numbers inside a box that lies in the array and is not empty."""
@@ -156,6 +164,16 @@ class Arranged(LazyArray):
         self._source = source
         self._convert = convert
         super().__init__(tuple(source.shape[at] for at in self._order), dtype)
+
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of the largest piece that its source has to decode whole."""
+        return self._source.piece_bytes if isinstance(self._source, LazyArray) else 0
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded pieces between reads, or one piece if that is more."""
+        if isinstance(self._source, LazyArray):
+            self._source.keep_at_most(n_bytes)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return the numbers inside a box given as (z, y, x[, c])."""
@@ -234,6 +252,12 @@ class DecodedCache:
         self._bytes = 0
         self._lock = Lock()
 
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Set how many bytes are kept; one piece always is."""
+        with self._lock:
+            self._limit = n_bytes
+            self._drop()
+
     def fetch(self, key: Hashable, decode: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return the piece under `key`, decoded now if it is not at hand. It must not be changed."""
         with self._lock:
@@ -246,7 +270,10 @@ class DecodedCache:
             if key not in self._pieces:
                 self._pieces[key] = piece
                 self._bytes += piece.nbytes
-            while self._bytes > self._limit and len(self._pieces) > 1:
-                _, dropped = self._pieces.popitem(last=False)
-                self._bytes -= dropped.nbytes
+            self._drop()
         return piece
+
+    def _drop(self) -> None:
+        while self._bytes > self._limit and len(self._pieces) > 1:
+            _, dropped = self._pieces.popitem(last=False)
+            self._bytes -= dropped.nbytes

@@ -104,7 +104,8 @@ def _slice(path: Path, layouts: Layouts) -> Slice:
     if start.startswith(PNG_MAGIC) and len(start) == 33:
         shape, dtype = _png_header(start, path)
         status = path.stat()
-        return Slice(PngPlane(path, (status.st_size, status.st_mtime_ns)), shape, dtype)
+        n_bytes = shape[0] * shape[1] * dtype.itemsize
+        return Slice(PngPlane(path, (status.st_size, status.st_mtime_ns), n_bytes), shape, dtype)
     raise VolumeError(f"{where} is neither a TIFF nor a PNG, whatever its name says.")
 
 
@@ -154,6 +155,7 @@ class PngPlane:
 
     path: Path
     fingerprint: Fingerprint
+    piece_bytes: int
 
     def read(self, file: BinaryIO, box: Box, cache: DecodedCache) -> npt.NDArray[Any]:
         """Return a part of it, (y, x)."""

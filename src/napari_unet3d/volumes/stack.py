@@ -31,6 +31,10 @@ class Plane(Protocol):
     def fingerprint(self) -> Fingerprint:
         """Return size and time of that file when it was looked at."""
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of the largest piece of it that has to be decoded whole."""
+
     def read(self, file: BinaryIO, box: Box, cache: DecodedCache) -> npt.NDArray[Any]:
         """Return a part of it, with the axes of a plane."""
 
@@ -63,6 +67,15 @@ class PlaneStack(LazyArray):
     def dtype(self) -> np.dtype[Any]:
         """Return the number type in the files, with its byte order."""
         return self._stored_dtype
+
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of the largest strip, tile or slice that has to be decoded whole."""
+        return max((plane.piece_bytes for plane in self._planes), default=0)
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded pieces between reads, or one piece if that is more."""
+        self._cache.keep_at_most(n_bytes)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box of planes; only the files that hold them are opened, each once for planes that follow."""

@@ -69,6 +69,15 @@ class Hdf5Array(LazyArray):
         """Return the number type in the file, with its byte order."""
         return self._stored_dtype
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of a chunk."""
+        return self._chunk_bytes
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
+        self._cache.keep_at_most(n_bytes)
+
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box.
 

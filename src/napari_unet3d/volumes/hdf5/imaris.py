@@ -68,6 +68,17 @@ class ImarisImage(LazyArray):
             raise VolumeError(f"{where} is damaged: the sizes of its channels do not agree. Copy or download it again.")
         super().__init__((len(times), len(channels), *shape), first.dtype)
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of a chunk."""
+        return max(array.piece_bytes for row in self._arrays for array in row)
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded chunks between reads, or one chunk per channel if that is more."""
+        arrays = [array for row in self._arrays for array in row]
+        for array in arrays:
+            array.keep_at_most(n_bytes // len(arrays))
+
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box."""
         result = np.empty(box_shape(box), self._dtype)

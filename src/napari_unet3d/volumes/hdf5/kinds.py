@@ -64,6 +64,15 @@ class _Unsigned(LazyArray):
         super().__init__(source.shape, np.uint16)
         self._source = source
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of a chunk."""
+        return self._source.piece_bytes
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
+        self._source.keep_at_most(n_bytes)
+
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box."""
         return self._source.read(box).astype(np.int16, copy=False).view(np.uint16)

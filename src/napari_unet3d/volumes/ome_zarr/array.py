@@ -60,7 +60,7 @@ class ZarrArray(LazyArray):
         self._cache = DecodedCache()
         self._chunk_shape = tuple(int(size) for size in array.chunks)
         itemsize = np.dtype(array.dtype).itemsize
-        self._chunk_bytes = math.prod(self._chunk_shape) * itemsize
+        self._chunk_bytes = int(math.prod(self._chunk_shape) * itemsize)
         for n_bytes in (self._chunk_bytes, math.prod(array.shards or array.chunks) * itemsize):
             if not 0 < n_bytes <= _LARGEST_CHUNK:
                 raise VolumeError(f"{place} declares chunks of {n_bytes:,} bytes each, which is not plausible.")
@@ -74,6 +74,15 @@ class ZarrArray(LazyArray):
         """Return the number type in the chunks, with its byte order."""
         dtype: np.dtype[Any] = np.dtype(self._array.dtype)
         return dtype
+
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of a chunk."""
+        return self._chunk_bytes
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
+        self._cache.keep_at_most(n_bytes)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box.

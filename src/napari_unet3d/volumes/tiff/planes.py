@@ -49,6 +49,12 @@ class TiffPlane:
     offsets: npt.NDArray[Any]
     counts: npt.NDArray[Any]
 
+    @property
+    def piece_bytes(self) -> int:
+        """Return the bytes of a strip or tile that has to be decoded whole; 0 where rows are read as they are."""
+        layout = self.layout
+        return 0 if layout.is_direct else layout.segment_bytes(layout.segment_length)
+
     def read(self, file: BinaryIO, box: Box, cache: DecodedCache) -> npt.NDArray[Any]:
         """Return a part of it, with the axes of the plane.
 
