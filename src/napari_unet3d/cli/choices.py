@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _MOST_BYTES = 1 << 62
-# Voxels along an axis.
-_LONGEST = 1 << 31
+# Voxels along an axis, wherever.
+_LONGEST = 1 << 62
 
 
 def predict_spec(shape: tuple[int, int, int], **choices: Any) -> PredictSpec:

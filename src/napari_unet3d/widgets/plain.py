@@ -6,10 +6,12 @@ a tooltip, the text is written so that Qt does not take it for anything else.
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel
+from typing import TYPE_CHECKING
 
 from napari_unet3d.errors import visible
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QLabel
 
 # Between "<" and what follows it is no tag, and nothing is to be seen.
 _WORD_JOINER = "\u2060"
@@ -17,6 +19,9 @@ _WORD_JOINER = "\u2060"
 
 def plain_label(text: str = "") -> QLabel:
     """Return a label that shows its text as it is."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QLabel
+
     label = QLabel()
     label.setTextFormat(Qt.TextFormat.PlainText)
     label.setText(visible(text))
