@@ -14,7 +14,7 @@ from napari_unet3d import atomic
 from napari_unet3d.core.augment import Sample
 from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.normalize import Scaling
+from napari_unet3d.core.normalize import Scaling, ScalingNumbers
 from napari_unet3d.errors import OutputError, SpecError, VolumeError, shown
 from napari_unet3d.tasks.augment import (
     PATCH,
@@ -41,7 +41,7 @@ class AugmentRecord(Spec):
     shape, dtype
         Of the image, (z, y, x) or (z, y, x, c).
     scaling
-        Offsets and scales of the channels.
+        The numbers of a `Scaling`.
     sample
         What was done.
     """
@@ -51,7 +51,7 @@ class AugmentRecord(Spec):
     labels: str | None = None
     shape: tuple[int, ...]
     dtype: str
-    scaling: tuple[tuple[float, ...], tuple[float, ...]]
+    scaling: ScalingNumbers
     sample: Sample
 
 
