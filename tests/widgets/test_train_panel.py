@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -309,3 +311,11 @@ def test_pairs_with_other_classes_are_said_and_counted_apart(panel, session, vie
     qtbot.waitUntil(lambda: "different classes" in panel._plan.value)
     assert not panel.start.enabled
     assert [row[1] for row in panel._table.rows] == [f"{int((value == LABELS).sum()):,}" for value in (1, 2)]
+
+
+def test_a_class_without_a_score_has_no_best_one():
+    curves = Curves(("background", "ball", "ring"), steps=[1, 2], losses=[1.0, 0.5])
+    curves.scored, curves.held_out = [1, 2], [1.0, 0.5]
+    curves.dice, curves.iou, curves.voxels = [(math.nan, 0.5), (math.nan, 0.5)], [(math.nan, 0.3)] * 2, [(9, 4)] * 2
+    assert curves.best_dice(0) is None
+    assert curves.best_dice(1) == (0.5, 1)
