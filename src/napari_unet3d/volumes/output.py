@@ -90,6 +90,11 @@ class Output(ABC):
         """Return the number type on disk."""
         return self._spec.dtype
 
+    @property
+    def writing_bytes(self) -> int:
+        """Return the bytes that a write takes beyond the box: chunks that are changed in a part of them."""
+        return 0
+
     def __enter__(self) -> Self:
         return self
 
