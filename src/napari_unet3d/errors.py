@@ -50,6 +50,10 @@ class SpecError(Unet3dError):
     """The choices for a run contradict each other or the data."""
 
 
+class PlaceError(SpecError):
+    """Labels do not lie on the voxels of their image, by what both say."""
+
+
 class TrainingError(Unet3dError):
     """Training cannot go on: it diverged, or its run folder belongs to something else."""
 

@@ -211,7 +211,7 @@ def test_pairs_are_listed_and_learnt_from_together(panel, session, viewer, qtbot
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s, v: setattr(s.labels, "scale", (0.5, 0.3, 0.2)), "does not lie on the voxels of 'cells'"),
+        (lambda s, v: setattr(s.labels, "scale", (0.5, 0.3, 0.2)), "their voxels must be of one size"),
         (lambda s, v: setattr(s.labels, "data", np.zeros_like(LABELS)), "no annotated voxels"),
         (lambda s, v: setattr(s.labels, "data", np.full_like(LABELS, 7)), "mean no class: 7"),
         (lambda s, v: v.layers.remove(s.labels), "Choose the labels in Data"),
@@ -222,6 +222,20 @@ def test_what_is_missing_is_said_and_start_waits(panel, session, viewer, qtbot, 
     panel.look()
     qtbot.waitUntil(lambda: said in panel._plan.value)
     assert not panel.start.enabled
+
+
+def test_labels_that_say_that_they_lie_elsewhere_are_laid_on_their_image_by_a_button(panel, session, viewer, qtbot):
+    labels, image = session.labels, session.image
+    assert panel.lay.native.isHidden()
+    labels.scale, labels.translate = (4.0, 4.0, 4.0), (100.0, 0.0, 0.0)
+    panel.look()
+    qtbot.waitUntil(lambda: not panel.lay.native.isHidden())
+    assert "press 'Lay labels on image'" in panel._plan.value
+    panel.lay.native.click()
+    qtbot.waitUntil(lambda: panel.start.enabled)
+    assert panel.lay.native.isHidden()
+    for name in ("scale", "translate", "units"):
+        assert list(getattr(labels, name)) == list(getattr(image, name))
 
 
 def test_a_stroke_is_learnt_from_without_asking(panel, session, qtbot):
