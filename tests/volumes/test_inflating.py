@@ -145,3 +145,18 @@ def test_groups_in_groups_are_listed_in_bounded_time(tmp_path):
     group.create_array("deep", data=np.ones((2, 2, 2)))
     zarr.create_array(tmp_path / "a.zarr/near", data=np.ones((2, 2, 2), np.uint8))
     assert [info.name for info in list_arrays(tmp_path / "a.zarr")] == ["/near"]
+
+
+def test_numbers_that_a_filter_keeps_in_a_wider_type_are_read(tmp_path):
+    values = np.random.default_rng(0).integers(0, 60_000, (4, 64, 64)).astype(np.uint16)
+    wider = [numcodecs.Delta("u2", astype="i4")]
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(4, 64, 64), zarr_format=2, filters=wider)
+    assert np.array_equal(read_volume(tmp_path / "a.zarr").data[...], values)
+
+
+def test_a_chunk_file_that_is_larger_than_a_chunk_can_be_is_refused_before_it_is_read(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=np.ones((4, 20, 20), np.uint16), chunks=(4, 20, 20))
+    with open(tmp_path / "a.zarr/c/0/0/0", "r+b") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(VolumeError, match="has 42,949,672,960 bytes, which is not plausible"):
+        read_volume(tmp_path / "a.zarr").data[...]

@@ -36,8 +36,9 @@ def test_a_time_stamp_beside_the_index_does_not_count(gaps, is_first):
     assert order_slices(_shuffled(names), "s").names == tuple(names)
 
 
-def test_positions_in_decimals_are_numbers():
-    names = [f"z{z:.2f}um.tif" for z in (8.5, 9.0, 9.5, 10.0, 10.5)]
+@pytest.mark.parametrize("step", [0.5, 0.9, 0.25, 1.5])
+def test_positions_in_decimals_are_numbers(step):
+    names = [f"z{8.5 + step * k:.2f}um.tif" for k in SIX]
     assert order_slices(_shuffled(names), "s").names == tuple(names)
 
 

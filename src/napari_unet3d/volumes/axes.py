@@ -177,7 +177,7 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
 
 def _doubt(letters: str) -> str:
     """Return what to pass if three axes that look like a photo are a volume all the same."""
-    return f" If it is a volume all the same, {_ADVICE.format('zyx')}." if letters == "yxs" else ""
+    return f" If it is a volume all the same, {_ADVICE.format('zyx')}." if letters in ("yxs", "syx") else ""
 
 
 def _guess(shape: Sequence[int], letters: str) -> str:

@@ -121,7 +121,8 @@ def _in_order(names: Sequence[str], where: str) -> tuple[str, ...]:
     names = sorted(names, key=natural_key)
     if len(names) < 2 or len({pattern_of(name) for name in names}) > 1:
         return tuple(names)
-    columns = [column for read in (_WHOLE, _DECIMAL) for column in _columns(names, read)]
+    has_decimals = all(any("." in number for number in _DECIMAL.findall(name)) for name in names)
+    columns = _columns(names, _DECIMAL if has_decimals else _WHOLE)
     varying = [column for column in columns if len(set(column)) > 1]
     if not varying:
         raise VolumeError(f"{where} holds a slice twice: {names[0]} and {names[1]}.")

@@ -39,7 +39,7 @@ _DECODE_ERRORS = (
 
 
 class ZarrArray(LazyArray):
-    """A Zarr array on a local disk. Nothing is held open; threads may read at the same time.
+    """A Zarr array on a local disk. Nothing but a zip file is held open; threads may read at the same time.
 
     Parameters
     ----------
@@ -64,6 +64,8 @@ class ZarrArray(LazyArray):
         for n_bytes in (self._chunk_bytes, math.prod(array.shards or array.chunks) * itemsize):
             if not 0 < n_bytes <= _LARGEST_CHUNK:
                 raise VolumeError(f"{place} declares chunks of {n_bytes:,} bytes each, which is not plausible.")
+        # No codec makes more than this of a chunk, or of the chunks of a shard with their index.
+        self._most_bytes = 2 * math.prod(array.shards or array.chunks) * itemsize + 2**20
         self._array = capped(array)
         # The files on disk: shards where there are some.
         self._grid = tuple(array.shards or array.chunks)
@@ -95,6 +97,13 @@ class ZarrArray(LazyArray):
         files = list(self._chunks(box))
         if self._is_ours and (missing := [index for index in files if not self._has(index)]):
             raise self._lost(len(missing), missing[0])
+        for index in files:
+            n_bytes = self._place.n_bytes(self._key(index))
+            if n_bytes > self._most_bytes:
+                raise VolumeError(
+                    f"{self._place}: the chunk {self._key(index)!r} has {n_bytes:,} bytes, which is not plausible for "
+                    f"what its metadata declare. Copy it again."
+                )
         foreign = {index for index in files if self._place.leads_out(self._key(index))}
         try:
             if foreign:

@@ -125,7 +125,7 @@ def _listed(place: ZarrPlace) -> str:
 
 
 def _open(place: ZarrPlace) -> Any:
-    for name in (*METADATA, ".zattrs"):
+    for name in (*METADATA, ".zattrs", ".zmetadata"):
         place.check(name)
     _refuse_pickle(place)
     try:

@@ -100,9 +100,8 @@ def imagej_images(file: TiffFile) -> list[TiffImage]:
     if len(planes) > lead.n_planes:
         declared = lead.n_planes
         if any(size > 1 for letter, size in zip(lead.letters, lead.shape, strict=True) if letter in "ct"):
-            lead, used = lead, planes[:declared]
             notes = (f"{len(planes) - declared} planes that its description does not count are left out.",)
-            return [TiffImage(lead, used, notes=notes)]
+            return [TiffImage(lead, planes[:declared], notes=notes)]
         lead = Lead("z", (len(planes),))
         notes = (f"{len(planes)} planes are in the file and {declared} in its description; all are read.",)
     left_out = len(file.directories) - len(planes)
@@ -201,7 +200,7 @@ def ome_image(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str,
     found
         What the XML says.
     uuid
-        Of the document.
+        Of the file that was passed.
     beside
         Opens another file of the image by its name and UUID.
 
