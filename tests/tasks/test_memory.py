@@ -97,7 +97,8 @@ def _measured(place, name, **choices) -> int:
     path = place / name
     if not path.exists():
         INPUTS[name](path, _values())
-    words = [str(path), str(place / "m.unet3d"), str(place / f"{name}-result.zarr"), json.dumps(choices)]
+    output = place / f"result-{len(list(place.iterdir()))}.zarr"
+    words = [str(path), str(place / "m.unet3d"), str(output), json.dumps(choices)]
     done = subprocess.run(
         [sys.executable, "-c", _RUN, *words], capture_output=True, text=True, timeout=500, check=False
     )

@@ -33,5 +33,4 @@ def share_memory(volume: Any, sink: Any, memory: int) -> int:
     kept = max(piece, min(memory // _SHARE, _MOST_KEPT)) if piece else 0
     if piece:
         volume.keep_at_most(kept)
-    is_on_disk = hasattr(volume, "piece_bytes") or writing > 0
-    return kept + _COPIES * piece + writing + (_LIBRARIES if is_on_disk else 0)
+    return kept + _COPIES * piece + writing + (_LIBRARIES if piece or writing else 0)
