@@ -20,7 +20,7 @@ from napari_unet3d.errors import SpecError
 
 SLAB_VOXELS = 1 << 25
 # What a voxel of a slab may take at the most: 28 were measured in noise, and the network still holds what it took.
-BYTES_PER_SLAB_VOXEL = 64
+BYTES_PER_SLAB_VOXEL = 96
 MAX_CLASSES = 127
 
 
