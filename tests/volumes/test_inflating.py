@@ -14,6 +14,7 @@ import imagecodecs
 import numcodecs
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -160,3 +161,37 @@ def test_a_chunk_file_that_is_larger_than_a_chunk_can_be_is_refused_before_it_is
         file.truncate(40 << 30)
     with pytest.raises(VolumeError, match="has 42,949,672,960 bytes, which is not plausible"):
         read_volume(tmp_path / "a.zarr").data[...]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
+def test_an_imaris_file_whose_level_lies_in_another_file_does_not_open_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo.h5")
+    with h5py.File(tmp_path / "a.ims", "w") as file:
+        file.create_group("DataSetInfo")
+        file["DataSet/ResolutionLevel 0"] = h5py.ExternalLink(str(tmp_path / "fifo.h5"), "/")
+    with pytest.raises(VolumeError, match="lies in another file"):
+        read_volume(tmp_path / "a.ims")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")
+@pytest.mark.parametrize("name", ["a.tif", "a.h5", "a.zarr.zip", ".zmetadata"])
+def test_a_pipe_is_never_waited_for(tmp_path, name):
+    place = tmp_path / "group.zarr"
+    zarr.create_group(place, zarr_format=2)
+    path = place / name if name == ".zmetadata" else tmp_path / name
+    os.mkfifo(path)
+    for read in (read_volume, list_arrays):
+        with pytest.raises(VolumeError):
+            read(place if name == ".zmetadata" else path)
+
+
+def test_a_mistake_of_this_program_is_no_damaged_file(tmp_path, monkeypatch):
+    from napari_unet3d.volumes.tiff.segments import SegmentLayout
+
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(np.ones((4, 20, 20), np.uint16), compression="zlib", photometric="minisblack")
+    volume = read_volume(path)
+    monkeypatch.setattr(SegmentLayout, "_inflate", lambda self, data: self.nothing)
+    with pytest.raises(AttributeError):
+        volume.data[...]
