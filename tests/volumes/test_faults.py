@@ -300,7 +300,7 @@ REFUSED = {
         lambda d: _write(d / "a.png", b"\x89PNG\r\n\x1a\n"),
         "is a single PNG, which is 2D; pass the folder",
     ),
-    "zip": (lambda d: _write(d / "a.zarr", b"PK\3\4"), "is a zip archive that holds no Zarr; unpack it first"),
+    "zip": (lambda d: _write(d / "a.zarr", b"PK\3\4"), "is a zip archive without a Zarr at its top; unpack it first"),
     "LFS pointer": (lambda d: _write(d / "a.tif", b"version https://git-lfs.github.com"), "Git LFS pointer"),
     "ImageJ cut": (
         lambda d: _cut(_tiff(d / "a.tif", imagej=True, metadata={"axes": "ZYX"})),
@@ -404,7 +404,7 @@ REFUSED = {
     ),
     "planes of different shapes": (
         lambda d: _pages(d / "a.tif", [VALUES[0], VALUES[1, 1:]]),
-        "2 images of different shapes .40 x 50 uint16; 39 x 50 uint16.*Choose one: .*:0",
+        "2 images of different shapes, each of one plane .40 x 50 uint16; 39 x 50 uint16",
     ),
     "slices of different shapes": (
         lambda d: _other_shape(d / "s"),

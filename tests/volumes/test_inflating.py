@@ -186,12 +186,12 @@ def test_a_pipe_is_never_waited_for(tmp_path, name):
 
 
 def test_a_mistake_of_this_program_is_no_damaged_file(tmp_path, monkeypatch):
-    from napari_unet3d.volumes.tiff.segments import SegmentLayout
+    from napari_unet3d.volumes.tiff import segments
 
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as writer:
         writer.write(np.ones((4, 20, 20), np.uint16), compression="zlib", photometric="minisblack")
     volume = read_volume(path)
-    monkeypatch.setattr(SegmentLayout, "_inflate", lambda self, data: self.nothing)
-    with pytest.raises(AttributeError):
+    monkeypatch.setattr(segments, "inflate", None)
+    with pytest.raises(TypeError):
         volume.data[...]

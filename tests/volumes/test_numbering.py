@@ -67,7 +67,7 @@ def test_a_single_file_of_another_name_is_left_out_and_said(stray):
         ),
         ([f"z{k}{end}" for k in SIX for end in (".tif", "_mask.tif")], "masks beside their image"),
         ([f"z{k}{end}" for k in SIX for end in (".tif", ".png")], "several stacks"),
-        ([f"t{t}_z{k}.tif" for t in (0, 1) for k in SIX], "Choose one channel or point in time.*such as s:t0_z"),
+        ([f"t{t}_z{k}.tif" for t in (0, 1) for k in SIX], "choose one channel or point in time.*such as s:t0_z"),
         ([f"z{k}_c{c}.tif" for k in SIX for c in (0, 1)], r"several stacks, or channels.*such as s:z\*_c0.tif"),
         ([f"z{k}.tif" for k in (0, 1, 2, 4, 5)] + ["MIP.tif"], "lacks slices: 3"),
         ([f"z{k}.tif" for k in (0, 10, 20, 40)], "lacks slices: 30"),

@@ -25,7 +25,14 @@ import numpy as np
 from napari_unet3d.volumes.calibration import Calibration, calibrate
 
 ByAxis = Mapping[str, float | None]
-_KNOWN_LETTERS = ("z", "y", "x", "c", "t")
+_LETTERS_OF_NAMES = {
+    **{letter: letter for letter in "zyxct"},
+    **dict.fromkeys(("depth", "plane", "slice"), "z"),
+    **dict.fromkeys(("height", "row"), "y"),
+    **dict.fromkeys(("width", "column", "col"), "x"),
+    **dict.fromkeys(("channel", "channels"), "c"),
+    "time": "t",
+}
 _TEXT_LIMIT = 1 << 20
 
 
@@ -58,13 +65,13 @@ def axes_in_attributes(attributes: Mapping[str, Any], n_axes: int) -> str | None
     tags = _axistags(attributes)
     names = [str(tag.get("key")) for tag in tags] or _texts(attributes.get("axis_names"))
     names = names or _texts(attributes.get("_ARRAY_DIMENSIONS"))
-    letters = "".join(_letter(name) for name in names)
+    letters = "".join(letter_of(name) for name in names)
     return letters if len(letters) == n_axes and {"y", "x"} <= set(letters) else None
 
 
-def _letter(name: str) -> str:
-    plain = name.strip().rstrip("^").lower()
-    return {"channel": "c", "channels": "c", "time": "t"}.get(plain, plain if plain in _KNOWN_LETTERS else "?")
+def letter_of(name: str) -> str:
+    """Return our letter for the name of an axis; "?" for a name that is not known."""
+    return _LETTERS_OF_NAMES.get(name.strip().rstrip("^").lower(), "?")
 
 
 def _element_size(attributes: Mapping[str, Any], axes: str) -> AttributeSize | None:
@@ -78,7 +85,7 @@ def _ilastik(attributes: Mapping[str, Any], axes: str) -> AttributeSize | None:
     units = _mapping(attributes.get("axis_units"))
     sizes, spelled = {}, {}
     for tag in _axistags(attributes):
-        letter, size = _letter(str(tag.get("key"))), tag.get("resolution")
+        letter, size = letter_of(str(tag.get("key"))), tag.get("resolution")
         # vigra writes 0 where it knows nothing.
         if letter in ("z", "y", "x") and isinstance(size, int | float) and size > 0:
             sizes[letter] = float(size)

@@ -155,9 +155,11 @@ def _named(where: str, shape: Sequence[int], found: str, wanted: str) -> str:
 def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, letters: str) -> None:
     axes = describe(shape, found)
     if "t" in letters and "z" in letters:
+        is_flat = shape[letters.index("z")] == 1
+        doubt = f" If they are slices, {_ADVICE.format(_slices_for_times(letters))}." if is_flat else ""
         raise VolumeError(
             f"{where} holds several points in time ({axes}); a volume is one of them. "
-            f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0)."
+            f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0).{doubt}"
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
         raise VolumeError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(shape, letters))}.")
@@ -175,9 +177,15 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
         )
 
 
+def _slices_for_times(letters: str) -> str:
+    """Return the axes of points in time that are slices."""
+    return "".join({"t": "z", "z": "", "1": ""}.get(letter, letter) for letter in letters)
+
+
 def _doubt(letters: str) -> str:
     """Return what to pass if three axes that look like a photo are a volume all the same."""
-    return f" If it is a volume all the same, {_ADVICE.format('zyx')}." if letters in ("yxs", "syx") else ""
+    is_photo = sorted(letters.replace("1", "")) == ["s", "x", "y"]
+    return f" If it is a volume all the same, {_ADVICE.format('zyx')}." if is_photo else ""
 
 
 def _guess(shape: Sequence[int], letters: str) -> str:

@@ -19,16 +19,33 @@ UNKNOWN_UNIT = "pixel"
 ByAxis = tuple[float | None, float | None, float | None]
 _NOTHING: ByAxis = (None, None, None)
 
-_LENGTHS = {"um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "pm": 1e-6, "a": 1e-4}
+_LENGTHS = {
+    "um": 1.0,
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "dm": 1e5,
+    "m": 1e6,
+    "km": 1e9,
+    "pm": 1e-6,
+    "fm": 1e-9,
+    "a": 1e-4,
+    "inch": 25_400.0,
+    "thou": 25.4,
+}
 _METRE = ("meter", "meters", "metre", "metres")
 _SPELLINGS = {
     **dict.fromkeys(("um", "micron", "microns", *(f"micro{metre}" for metre in _METRE)), "um"),
     **dict.fromkeys(("nm", *(f"nano{metre}" for metre in _METRE)), "nm"),
     **dict.fromkeys(("mm", *(f"milli{metre}" for metre in _METRE)), "mm"),
     **dict.fromkeys(("cm", *(f"centi{metre}" for metre in _METRE)), "cm"),
+    **dict.fromkeys(("dm", *(f"deci{metre}" for metre in _METRE)), "dm"),
+    **dict.fromkeys(("km", *(f"kilo{metre}" for metre in _METRE)), "km"),
     **dict.fromkeys(("pm", *(f"pico{metre}" for metre in _METRE)), "pm"),
+    **dict.fromkeys(("fm", *(f"femto{metre}" for metre in _METRE)), "fm"),
     **dict.fromkeys(("m", *_METRE), "m"),
     **dict.fromkeys(("inch", "in", "inches"), "inch"),
+    **dict.fromkeys(("thou", "mil", "mils"), "thou"),
     **dict.fromkeys(("a", "\N{LATIN SMALL LETTER A WITH RING ABOVE}", "angstrom", "angstroms", "\xe5ngstr\xf6m"), "a"),
 }
 _NO_LENGTHS = ("", "pixel", "pixels", "px", "voxel", "voxels", "none", "null", "unitless", "reference frame")

@@ -10,15 +10,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from napari_unet3d.errors import VolumeError, shown
 
 _WHOLE = re.compile(r"[0-9]+")
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# A sign behind a letter or a separator; between digits it is a hyphen, as in a date.
+_SIGNED = re.compile(r"(?<![0-9])[-+]?[0-9]+(?:\.[0-9]+)?")
 # What file managers add to the name of a copy.
 _COPY = re.compile(r"( ?\([0-9]+\)|[ _-]+(copy|kopie|copie|copia)( ?\(?[0-9]+\)?)?)(?=\.[^.]*$)", re.IGNORECASE)
+# What stands before the number of a slice.
+_COUNTS_Z = re.compile(r"(?<![a-z])(z|slice|plane|pln|sl)[ _=-]*$", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -79,15 +82,18 @@ def order_slices(names: Sequence[str], where: str, wanted: str | None = None) ->
         If there are several stacks, a slice is missing in the numbering, or comes twice.
     """
     if wanted is not None:
-        chosen = [name for name in names if fnmatchcase(name, wanted)]
+        chosen = _matching(names, wanted)
         if not chosen:
             listed = _listed([pattern_of(name) for name in names])
             raise VolumeError(f"{where} holds no slice called {wanted!r}; its names are like: {listed}.")
         return Numbered(_in_order(chosen, where))
-    originals, copies = _without_copies(sorted(names, key=natural_key))
+    originals, copies = _without_copies(sorted(names, key=natural_key), where)
     groups: dict[str, list[str]] = {}
     for name in originals:
-        groups.setdefault(pattern_of(name), []).append(name)
+        groups.setdefault(_stem_pattern(name, _WHOLE), []).append(name)
+    if len(groups) > 1 and len({_stem_pattern(name, _SIGNED) for name in originals}) == 1:
+        # Positions on both sides of 0.
+        groups = {"": originals}
     ranked = sorted(groups.values(), key=len, reverse=True)
     if len(ranked) > 1 and len(ranked[0]) == 1:
         note = "The names of the slices have no pattern in common; they are taken in the order of their names."
@@ -103,11 +109,36 @@ def order_slices(names: Sequence[str], where: str, wanted: str | None = None) ->
     return Numbered(_in_order(ranked[0], where), notes)
 
 
-def _without_copies(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the names without those that a file manager gave to copies, and these."""
+def _stem_pattern(name: str, number: re.Pattern[str]) -> str:
+    """Return what names of one stack have in common, whatever the case of their suffix."""
+    stem, dot, suffix = name.rpartition(".")
+    return number.sub("*", stem) + dot + suffix.lower()
+
+
+def _matching(names: Sequence[str], wanted: str) -> list[str]:
+    """Return the names that a pattern means: its stars are numbers, and anything only if no name fits so."""
+    parts = [re.escape(part) for part in wanted.split("*")]
+    patterns = (re.compile(star.join(parts)) for star in ("[0-9]+", ".*"))
+    return next((found for one in patterns if (found := [name for name in names if one.fullmatch(name)])), [])
+
+
+def _without_copies(names: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Return the names without those that a file manager gave to copies, and these.
+
+    Raises
+    ------
+    VolumeError
+        If a single name has several copies, which may be the slices.
+    """
     known = set(names)
     copies = [name for name in names if (plain := _COPY.sub("", name)) != name and plain in known]
-    return [name for name in names if name not in set(copies)], copies
+    originals = [name for name in names if name not in set(copies)]
+    if len(originals) == 1 and len(copies) > 1:
+        raise VolumeError(
+            f"{where} holds {originals[0]} and {len(copies)} files that are copies of it by their names: "
+            f"{_listed(copies)}. If these are the slices, rename them: z000.tif, z001.tif, .."
+        )
+    return originals, copies
 
 
 def _left_out(names: Sequence[str], what: str) -> list[str]:
@@ -119,10 +150,11 @@ def _left_out(names: Sequence[str], what: str) -> list[str]:
 def _in_order(names: Sequence[str], where: str) -> tuple[str, ...]:
     """Return the names of one pattern in the order of the number that counts them."""
     names = sorted(names, key=natural_key)
-    if len(names) < 2 or len({pattern_of(name) for name in names}) > 1:
+    is_signed = len({_stem_pattern(name, _WHOLE) for name in names}) > 1
+    if len(names) < 2 or len({_stem_pattern(name, _SIGNED if is_signed else _WHOLE) for name in names}) > 1:
         return tuple(names)
     has_decimals = all(any("." in number for number in _DECIMAL.findall(name)) for name in names)
-    columns = _columns(names, _DECIMAL if has_decimals else _WHOLE)
+    columns = _columns(names, _SIGNED if is_signed else _DECIMAL if has_decimals else _WHOLE)
     varying = [column for column in columns if len(set(column)) > 1]
     if not varying:
         raise VolumeError(f"{where} holds a slice twice: {names[0]} and {names[1]}.")
@@ -157,25 +189,29 @@ def _several(names: Sequence[str], column: Sequence[Decimal], where: str) -> Vol
     """Return the error for a number that comes more than once: channels, points in time, or several stacks."""
     at = next((at for at, (before, after) in enumerate(pairwise(column)) if after <= before), 0)
     pattern = _one_of_several(names)
-    example = f", such as {where}:{pattern}" if pattern else ""
+    example = f", or choose one channel or point in time by its name, such as {where}:{pattern}" if pattern else "."
     return VolumeError(
         f"{where} holds several stacks, or channels, or a slice twice: {names[at + 1]} follows {names[at]}. "
-        f"Choose one channel or point in time by its name{example}, or keep it in a folder of its own."
+        f"Keep each stack in a folder of its own{example}"
     )
 
 
 def _one_of_several(names: Sequence[str]) -> str:
-    """Return the pattern of the longest of several stacks: of the numbers in the names all but one are kept."""
+    """Return the pattern of one of several stacks: of the numbers in the names all but one are kept.
+
+    That one follows the letter z, or is the last that gives the longest stack.
+    """
     texts = [_WHOLE.findall(name) for name in names]
     pieces = _WHOLE.split(names[0])
-    found: list[tuple[int, str]] = []
+    found: list[tuple[bool, int, int, str]] = []
     for counted in range(len(texts[0])):
         fixed = ["*" if at == counted else text for at, text in enumerate(texts[0])]
         pattern = pieces[0] + "".join(number + piece for number, piece in zip(fixed, pieces[1:], strict=True))
-        rest = [Decimal(row[counted]) for name, row in zip(names, texts, strict=True) if fnmatchcase(name, pattern)]
-        if 1 < len(rest) < len(names) and _has_one_step(rest):
-            found.append((len(rest), pattern))
-    return max(found, default=(0, ""), key=lambda one: one[0])[1]
+        chosen = set(_matching(names, pattern))
+        rest = [Decimal(row[counted]) for name, row in zip(names, texts, strict=True) if name in chosen]
+        if 1 < len(rest) < len(names) and len(set(rest)) == len(rest) and _has_one_step(rest):
+            found.append((_COUNTS_Z.search(pieces[counted]) is not None, len(rest), counted, pattern))
+    return max(found)[-1] if found else ""
 
 
 def _gap(names: Sequence[str], column: Sequence[Decimal], where: str) -> VolumeError:

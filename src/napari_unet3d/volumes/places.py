@@ -191,10 +191,10 @@ def _comparable(image: Placement, labels: Placement) -> tuple[Placement, Placeme
     if image.has_size != labels.has_size:
         less, other = (labels, image) if sum(labels.has_size) < sum(image.has_size) else (image, labels)
         notes.append(f"The voxel size of {less.name} is not known; that of {other.name} is taken.")
-    matrix = [
-        np.where(known.has_size, known.matrix, other.matrix) for known, other in ((image, labels), (labels, image))
-    ]
-    return replace(image, matrix=matrix[0]), replace(labels, matrix=matrix[1]), notes
+    # Along an axis of which neither knows the size both have that of the image.
+    ours = np.where(np.asarray(labels.has_size) & ~np.asarray(image.has_size), labels.matrix, image.matrix)
+    theirs = np.where(labels.has_size, labels.matrix, ours)
+    return replace(image, matrix=ours), replace(labels, matrix=theirs), notes
 
 
 def _fits(image: Placement, labels: Placement) -> bool:

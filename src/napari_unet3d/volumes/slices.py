@@ -18,12 +18,13 @@ from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, DecodedCache, arrange
 from napari_unet3d.volumes.axes import EVERYTHING, Pick
 from napari_unet3d.volumes.calibration import Calibration
+from napari_unet3d.volumes.named import what_lies_in
 from napari_unet3d.volumes.numbering import natural_key, order_slices
 from napari_unet3d.volumes.stack import Fingerprint, Plane, PlaneStack
 from napari_unet3d.volumes.tiff.descriptions import declared_planes, is_imagej, is_shaped
 from napari_unet3d.volumes.tiff.directories import MAGIC, TiffFile
 from napari_unet3d.volumes.tiff.planes import Layouts, TiffPlane, plane_of
-from napari_unet3d.volumes.tiff.reading import found_in
+from napari_unet3d.volumes.tiff.reading import found_in, note_on_inversion
 from napari_unet3d.volumes.volume import Volume
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -33,11 +34,12 @@ _PNG_GRAY, _PNG_PALETTE = 0, 3
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One slice: its plane, (y, x) and number type."""
+    """One slice: its plane, (y, x) and number type, and what is odd about it."""
 
     plane: Plane
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]} {self.dtype.newbyteorder('=')}"
@@ -79,7 +81,7 @@ def read_slices(folder: Path, pattern: str | None = None, pick: Pick = EVERYTHIN
     if not files:
         raise VolumeError(
             f"{shown(folder)} holds no slices: no .tif, .tiff or .png file is in it. "
-            "Pass a folder of slices, a sample folder with image/ and mask/, or a .zarr folder."
+            + (what_lies_in(folder) or "Pass a folder of slices, one with image/ and mask/, or a .zarr folder.")
         )
     numbered = order_slices([file.name for file in files], shown(folder), pattern)
     layouts = Layouts()
@@ -89,7 +91,7 @@ def read_slices(folder: Path, pattern: str | None = None, pick: Pick = EVERYTHIN
     stack = PlaneStack((len(slices),), [found.plane for found in slices], slices[0].shape, slices[0].dtype)
     data, notes = arrange(stack, "zyx", shown(folder), pick)
     calibration = _calibration(folder / numbered.names[0])
-    return Volume(data, calibration, notes=(*calibration.notes, *numbered.notes, *notes))
+    return Volume(data, calibration, notes=(*calibration.notes, *numbered.notes, *slices[0].notes, *notes))
 
 
 def _slice(path: Path, layouts: Layouts) -> Slice:
@@ -125,7 +127,8 @@ def _tiff_slice(path: Path, layouts: Layouts) -> Slice:
             f"{file.where} holds {n_planes} planes; a slice has one. To read that stack, pass the file itself."
         )
     plane: TiffPlane = plane_of(file, whole[0], layouts)
-    return Slice(plane, (plane.layout.shape[0], plane.layout.shape[1]), plane.layout.stored_dtype)
+    shape = plane.layout.shape[0], plane.layout.shape[1]
+    return Slice(plane, shape, plane.layout.stored_dtype, note_on_inversion(whole[0]))
 
 
 def _calibration(first: Path) -> Calibration:
@@ -138,7 +141,8 @@ def _png_header(start: bytes, path: Path) -> tuple[tuple[int, int], np.dtype[Any
     width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
     if width == 0 or height == 0:
         raise VolumeError(f"{shown(path)} holds no voxels: empty axis {'x' if width == 0 else 'y'}.")
-    is_readable = (kind == _PNG_GRAY and bits in (1, 8, 16)) or (kind == _PNG_PALETTE and bits == 8)
+    # Pillow multiplies gray numbers of 2 and 4 bits, and keeps those of a palette.
+    is_readable = (kind == _PNG_GRAY and bits in (1, 8, 16)) or (kind == _PNG_PALETTE and bits <= 8)
     if not is_readable:
         raise VolumeError(
             f"{shown(path)} is a colour image or has unusual numbers; slices have one channel of 8 or 16 bits."
@@ -146,7 +150,8 @@ def _png_header(start: bytes, path: Path) -> tuple[tuple[int, int], np.dtype[Any
     # Deflate makes at most 1032 bytes of one: more is a lie, found before anything is allocated.
     if width * height * bits // 8 > path.stat().st_size * 1032:
         raise VolumeError(f"{shown(path)} declares {width} x {height} pixels, which its bytes cannot hold.")
-    return (height, width), np.dtype({1: np.bool_, 8: np.uint8, 16: np.uint16}[bits])
+    is_mask = bits == 1 and kind == _PNG_GRAY
+    return (height, width), np.dtype(np.bool_ if is_mask else np.uint16 if bits == 16 else np.uint8)
 
 
 @dataclass(frozen=True)

@@ -162,3 +162,9 @@ class ArrayInfo:
 
     def __str__(self) -> str:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"
+
+
+def likely_image(arrays: Iterable[ArrayInfo]) -> ArrayInfo | None:
+    """Return which of several arrays is most likely the image: the largest volume that is not called labels."""
+    volumes = [info for info in arrays if info.is_volume]
+    return max(volumes, key=lambda info: (not info.looks_like_labels, math.prod(info.shape)), default=None)

@@ -45,14 +45,15 @@ def understand(data: Hdf5Array, array: Any) -> Understood:
     if is_cells and data.dtype.newbyteorder("=") == np.int16:
         note = "BigDataViewer keeps unsigned 16-bit numbers as signed ones; they are read as unsigned."
         return Understood(_Unsigned(data), notes=(note,))
-    if "MATLAB_class" in array.attrs and len(data.shape) == 3:
+    if "MATLAB_class" in array.attrs and len(data.shape) >= 3:
         note = "MATLAB keeps (rows, columns, slices); the array is read as z, x, y."
-        return Understood(data, "zxy", (note,))
+        return Understood(data, "?" * (len(data.shape) - 3) + "zxy", (note,))
     return Understood(data)
 
 
-def full_size_cells(arrays: list[ArrayInfo]) -> list[ArrayInfo]:
-    """Return the arrays without BigDataViewer's smaller copies, if that program wrote them."""
+def own_arrays(arrays: list[ArrayInfo]) -> list[ArrayInfo]:
+    """Return the arrays without BigDataViewer's smaller copies, and without what MATLAB keeps for itself."""
+    arrays = [info for info in arrays if not info.name.startswith("/#")]
     cells = [info for info in arrays if _BDV_CELLS.fullmatch(info.name)]
     return [info for info in cells if info.name.endswith("/0/cells")] if cells else arrays
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attribu
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
-from napari_unet3d.volumes.hdf5.kinds import full_size_cells, understand
+from napari_unet3d.volumes.hdf5.kinds import own_arrays, understand
 from napari_unet3d.volumes.hdf5.links import arrays_in, explained, foreign, foreign_links, resolve
-from napari_unet3d.volumes.volume import ArrayInfo, Volume
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_image
 
 
 def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -> Volume:
@@ -87,7 +86,7 @@ def _only_array(file: Any, where: str) -> str:
         If there are several, with the list: labels, thumbnails and images cannot be told apart by their shape.
     """
     arrays = arrays_in(file)
-    volumes = full_size_cells([info for info in arrays if info.is_volume])
+    volumes = own_arrays([info for info in arrays if info.is_volume])
     # A single array of numbers that are none is refused with its type.
     volumes = volumes or [info for info in arrays if len(info.shape) > 2][:2]
     if len(volumes) == 1:
@@ -97,8 +96,8 @@ def _only_array(file: Any, where: str) -> str:
         raise foreign(where, *links[0])
     listed = "; ".join(map(str, volumes or arrays)) or "no arrays"
     what = "several arrays" if volumes else "no 3D array"
-    largest = max(volumes, key=lambda info: (not info.looks_like_labels, math.prod(info.shape)), default=None)
-    example = f" Name one: {where}:{largest.name}" if largest else ""
+    likely = likely_image(volumes)
+    example = f" Name one: {where}:{likely.name}" if likely else ""
     raise VolumeError(f"{where} holds {what}: {listed}.{example}")
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_unet3d.errors import VolumeError
+from napari_unet3d.volumes.attributes import letter_of
 from napari_unet3d.volumes.ome_zarr.place import ZarrPlace
 
 _DEEPEST_LEVEL = 3
@@ -29,8 +30,8 @@ class Level:
         Of the array, in the group of the image.
     axes
         A letter for each axis.
-    units
-        The unit of each axis that has one, by letter.
+    axis_units
+        The unit of each axis; None where it has none.
     scale, translation
         One number an axis; None where the metadata give none that can be used.
     notes
@@ -39,10 +40,22 @@ class Level:
 
     path: str
     axes: str
-    units: Mapping[str, str | None]
+    axis_units: Sequence[str | None]
     scale: Sequence[float] | None
     translation: Sequence[float] | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> dict[str, str | None]:
+        """Return the unit of each axis under its letter."""
+        return dict(zip(self.axes, self.axis_units, strict=True))
+
+    def with_letters(self, letters: str) -> Level:
+        """Return the level with letters for the axes that it does not name in a way that is known."""
+        if len(letters) != len(self.axes):
+            return self
+        known = "".join(new if old == "?" else old for old, new in zip(self.axes, letters, strict=True))
+        return replace(self, axes=known)
 
     def by_axis(self, numbers: Sequence[float] | None) -> dict[str, float | None]:
         """Return the numbers under the letters of their axes."""
@@ -77,11 +90,8 @@ def level_of(multiscale: Any, index: int, where: str, version: str = "") -> Leve
         path = dataset["path"]
         axes = _axes(multiscale, dataset)
         letters = "".join(_letter(axis) for axis in axes)
-        units = {
-            letter: None if axis.get("unit") is None else str(axis["unit"])
-            for letter, axis in zip(letters, axes, strict=True)
-            if isinstance(axis, dict)
-        }
+        given = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes]
+        units = [None if unit is None else str(unit) for unit in given]
         inner, outer = (part.get("coordinateTransformations") or [] for part in (dataset, multiscale))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise VolumeError(f"{where} has damaged OME-Zarr metadata: multiscales lack {error}.") from error
@@ -121,11 +131,9 @@ def find_level(array: ZarrPlace) -> Level | None:
 
 def _letter(axis: Any) -> str:
     name = axis.get("name") if isinstance(axis, dict) else axis
-    letter = str(name).lower()
-    if letter in ("z", "y", "x", "c", "t"):
-        return letter
+    letter = letter_of(str(name))
     kind = axis.get("type") if isinstance(axis, dict) else None
-    return _LETTERS_OF_TYPES.get(str(kind), "?")
+    return letter if letter != "?" else _LETTERS_OF_TYPES.get(str(kind), "?")
 
 
 _Pair = tuple[list[float] | None, list[float] | None]

@@ -214,7 +214,8 @@ def place_of(path: Path) -> ZarrPlace | None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise VolumeError(f"{shown(path)} is a damaged zip archive: {error}. Copy or download it again.") from error
     place = ZarrPlace(path, members=members)
-    tops = {key.partition("/")[0] for key in members}
+    # macOS adds a folder for its own purposes.
+    tops = {key.partition("/")[0] for key in members} - {"__MACOSX"}
     if not place.is_node() and len(tops) == 1:
         # Some programs put the folder itself into the archive.
         place = replace(place, inner=tops.pop())

@@ -23,7 +23,7 @@ from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_zarr.array import ZarrArray
 from napari_unet3d.volumes.ome_zarr.ome import Level, find_level, level_of, multiscales, version_of
 from napari_unet3d.volumes.ome_zarr.place import METADATA, ZarrPlace, place_of
-from napari_unet3d.volumes.volume import ArrayInfo, Volume
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_image
 
 _LISTED = 20
 # What zarr raises for metadata that are damaged or hostile.
@@ -63,7 +63,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         raise VolumeError(f"{shown(path)} is no Zarr array or group.")
     place = top.child(dataset) if dataset else top
     if not place.is_node():
-        raise VolumeError(f"{top} has no array {dataset!r}; {_listed(top)}.")
+        raise VolumeError(f"{top} has no array {dataset!r}; {_listed(top)}")
     notes: list[str] = []
     node = _open(place)
     if isinstance(node, zarr.Array):
@@ -75,8 +75,11 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         attributes = place.attributes()
     scales = multiscales(attributes)
     if not scales:
-        raise VolumeError(f"{place} is a Zarr group, not an array or an image; {_listed(place)}.")
-    level = level_of(scales[0], 0, str(place), version_of(attributes, scales[0]))
+        raise VolumeError(f"{place} is a Zarr group, not an array or an image; {_listed(place)}")
+    number = _largest_level(place, scales[0])
+    level = level_of(scales[0], number, str(place), version_of(attributes, scales[0]))
+    if number:
+        notes.append(f"Its levels begin with a smaller copy; the largest is read ({level.path}).")
     if len(scales) > 1:
         notes.append(_note_on_images(place, scales))
     array_place = place.child(level.path)
@@ -84,7 +87,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         raise VolumeError(f"{place} is incomplete: its array {level.path!r} is missing. Copy it again.")
     array = _open(array_place)
     if not isinstance(array, zarr.Array):
-        raise VolumeError(f"{place}: {level.path!r} is a group where an array is needed; {_listed(place)}.")
+        raise VolumeError(f"{place}: {level.path!r} is a group where an array is needed; {_listed(place)}")
     return _volume(array_place, array, level, pick, notes)
 
 
@@ -120,9 +123,10 @@ def _arrays(place: ZarrPlace) -> list[ArrayInfo]:
 def _listed(place: ZarrPlace) -> str:
     arrays = _arrays(place)
     if not arrays:
-        return "it holds no arrays"
+        return "it holds no arrays."
     listed = "; ".join(map(str, arrays[:_LISTED])) + ("; .." if len(arrays) > _LISTED else "")
-    return f"its arrays are: {listed}. Pass one of them, such as {place}:{arrays[0].name}"
+    likely = likely_image(arrays)
+    return f"its arrays are: {listed}." + (f" Pass one of them, such as {place}:{likely.name}" if likely else "")
 
 
 def _open(place: ZarrPlace) -> Any:
@@ -182,6 +186,23 @@ def _only_series(place: ZarrPlace, series: list[str]) -> tuple[ZarrPlace, list[s
     return place.child(series[0]), [note]
 
 
+def _largest_level(place: ZarrPlace, multiscale: Any) -> int:
+    """Return which level of an image is the largest: the first, as the standard has it, unless its writer did not."""
+    datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
+    paths = [one.get("path") if isinstance(one, dict) else None for one in datasets or []]
+    sizes = [_n_voxels(place.child(path)) if isinstance(path, str) else 0 for path in paths]
+    return sizes.index(max(sizes)) if sizes else 0
+
+
+def _n_voxels(place: ZarrPlace) -> int:
+    """Return how many voxels the metadata of an array declare; 0 if they do not say."""
+    for name in (".zarray", "zarr.json"):
+        shape = place.document(name).get("shape")
+        if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+            return math.prod(shape)
+    return 0
+
+
 def _note_on_images(place: ZarrPlace, scales: list[Any]) -> str:
     paths = []
     for multiscale in scales[1:]:
@@ -207,6 +228,7 @@ def _volume(place: ZarrPlace, array: Any, level: Level | None, pick: Pick, notes
     if level is None:
         calibration = size_in_attributes(attributes, named)
     else:
+        level = level.with_letters(named)
         calibration = calibrate(level.by_axis(level.scale), level.units, level.by_axis(level.translation))
         notes = [*notes, *level.notes]
     return Volume(data, calibration, notes=(*calibration.notes, *notes, *converted, *source.check_chunks()))

@@ -7,6 +7,7 @@ where their strips or tiles lie. Offsets are bytes.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Mapping
@@ -72,6 +73,8 @@ _STRUCTURE = _ADDRESSES.union(_LAYOUT)
 _SINGLE = frozenset(_LAYOUT) - {_BITS, _FORMAT, _TABLES}
 _INTEGERS = (1, 3, 4, 13, 16)
 _TEXT_LIMIT = 64 * 2**20
+# Where Micro-Manager's stacks say how they were acquired, and the number that marks it.
+_SUMMARY_AT, _SUMMARY_MAGIC = 32, 2355492
 _MOST_ENTRIES = 4096
 _MOST_DIRECTORIES = 400_000
 _WHOLE_BYTES = (8, 16, 32, 64)
@@ -136,6 +139,11 @@ class Directory:
         return np.dtype(f"{kind}{n_bytes}")
 
     @property
+    def is_inverted(self) -> bool:
+        """Return whether 0 stands for white."""
+        return self.value(_PHOTOMETRIC, 1) == 0
+
+    @property
     def kind(self) -> tuple[Any, ...]:
         """Return what planes of one image have in common: shape, samples, number type."""
         return (*self.shape, self.n_samples, self.value(_BITS, 1), self.value(_FORMAT, 1))
@@ -190,10 +198,27 @@ class TiffFile:
         pairs = zip(values[::2], values[1::2], strict=False)
         return tuple(above / below if below else 0.0 for above, below in pairs)
 
-    def text_of(self, entry: Entry) -> str:
-        """Return the text behind an entry; what is no UTF-8 is replaced."""
+    def micro_manager_summary(self) -> dict[str, Any]:
+        """Return what Micro-Manager says of a whole acquisition in front of the planes; nothing if it says nothing."""
         with open(self.path, "rb") as file:
-            return self._bytes(file, entry, _TEXT_LIMIT).rstrip(b"\0").decode("utf-8", "replace")
+            file.seek(_SUMMARY_AT)
+            header = file.read(8)
+            magic, n_bytes = struct.unpack(f"{self.order}II", header) if len(header) == 8 else (0, 0)
+            text = file.read(min(n_bytes, _TEXT_LIMIT)) if magic == _SUMMARY_MAGIC else b""
+        try:
+            found = json.loads(text.rstrip(b"\0"))
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def text_of(self, entry: Entry) -> str:
+        """Return the text behind an entry; what is no UTF-8 is Latin-1, as programs of before wrote it."""
+        with open(self.path, "rb") as file:
+            data = self._bytes(file, entry, _TEXT_LIMIT).rstrip(b"\0")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
 
     def values(self, entry: Entry) -> npt.NDArray[Any]:
         """Return the whole numbers behind an entry."""
@@ -253,10 +278,10 @@ class TiffFile:
             raise self.cut(index)
         layout = self.order + ("HHQ8s" if big else "HHI4s")
         address = self.order + ("Q" if big else "I")
-        entries = {
-            tag: (kind, count, struct.unpack(address, value)[0], value)
-            for tag, kind, count, value in struct.iter_unpack(layout, block)
-        }
+        entries: dict[int, Entry] = {}
+        for tag, kind, count, value in struct.iter_unpack(layout, block):
+            # Micro-Manager writes two descriptions: the first is OME's.
+            entries.setdefault(tag, (kind, count, struct.unpack(address, value)[0], value))
         following = self._number(file, start + size, "Q" if big else "I", index)
         return entries, following, size
 

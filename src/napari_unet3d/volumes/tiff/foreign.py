@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import struct
 import threading
 import xml.etree.ElementTree as ElementTree
@@ -99,8 +100,45 @@ def series_of(tif: Any) -> list[tuple[Lead, Any, str]]:
             )
         n_lead = len(axes) - len(page_axes)
         letters = letters_of(axes, len(axes)) or "?" * len(axes)
-        found.append((Lead(letters[:n_lead], shape[:n_lead]), series, str(series.name or "")))
+        lead = Lead(letters[:n_lead], shape[:n_lead])
+        if tif.is_scanimage:
+            lead = scanimage_lead(_scanimage_text(tif), lead.n_planes) or lead
+        found.append((lead, series, str(series.name or "")))
     return found
+
+
+def scanimage_lead(text: str, n_planes: int) -> Lead | None:
+    r"""Return the axes that count the planes of a ScanImage file; None where its settings do not say.
+
+    Channels come first, then the frames of a slice, slices, and volumes. An acquisition that was stopped has fewer
+    planes than its settings; then only the channels are known.
+
+    Examples
+    --------
+    >>> scanimage_lead("SI.hChannels.channelSave = [1;2]\nSI.hStackManager.numSlices = 5\n", 10)
+    Lead(letters='tz?c', shape=(1, 5, 1, 2), is_named=True)
+    """
+    saved = re.search(r"hChannels\.channelSave = (.*)", text)
+    n_channels = max(1, len(re.findall(r"\d+", saved[1]))) if saved else 1
+    counts = [_setting(text, name) for name in ("numVolumes", "numSlices", "framesPerSlice")]
+    volumes, slices, frames = counts
+    if volumes * slices * frames * n_channels == n_planes:
+        # Frames of a slice are points in time; with volumes besides they are something else.
+        letters, shape = ("?ztc", (1, *counts[1:])) if volumes == 1 and frames > 1 else ("tz?c", tuple(counts))
+        return Lead(letters, (*shape, n_channels))
+    return Lead("?c", (n_planes // n_channels, n_channels)) if n_planes % n_channels == 0 else None
+
+
+def _setting(text: str, name: str) -> int:
+    found = re.search(rf"\.{name} = (\d{{1,9}})\s", text)
+    return max(1, int(found[1])) if found else 1
+
+
+def _scanimage_text(tif: Any) -> str:
+    """Return the settings of ScanImage, which stand in front of the planes or in the tag for the software."""
+    settings = (tif.scanimage_metadata or {}).get("FrameData") or {}
+    lines = [f"{name} = {value}" for name, value in settings.items()] if isinstance(settings, dict) else []
+    return "\n".join((*lines, str(tif.pages.first.software or ""), ""))
 
 
 def foreign_sizes(tif: Any) -> Found | None:

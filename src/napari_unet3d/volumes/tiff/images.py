@@ -1,16 +1,15 @@
 """Which planes of a TIFF make up which image.
 
-A TIFF is a chain of planes; what joins them to images stands in descriptions, or nowhere. Here ImageJ, OME,
-tifffile's own description and plain chains become `TiffImage`s, whose planes are directories of this file or of
-files beside it. The voxels are not looked at.
+A TIFF is a chain of planes; what joins them to images stands in descriptions, or nowhere. Here ImageJ,
+tifffile's own description and plain chains become `TiffImage`s, whose planes are directories of the file; OME's are
+in `ome_planes`. The voxels are not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes.tiff.descriptions import (
@@ -21,7 +20,6 @@ from napari_unet3d.volumes.tiff.descriptions import (
     shaped_metadata,
 )
 from napari_unet3d.volumes.tiff.directories import Directory, TiffFile, cut_short
-from napari_unet3d.volumes.tiff.ome import OmeImage
 
 Source = tuple[TiffFile, Directory]
 
@@ -41,12 +39,15 @@ class TiffImage:
         What the file calls it.
     notes
         What was left out or assumed, a sentence each.
+    plane_letters
+        A letter for each axis of a plane, where the file names them; "" where they are y and x.
     """
 
     lead: Lead
     planes: tuple[Source, ...]
     name: str = ""
     notes: tuple[str, ...] = ()
+    plane_letters: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -166,7 +167,7 @@ def _shaped_part(file: TiffFile, run: Sequence[Directory]) -> TiffImage:
     if not letters and len(lead.shape) == 1:
         # A NumPy array that was saved with three axes is a volume even if the first is 1.
         lead = replace(lead, letters="z", is_named=False)
-    return TiffImage(lead, same, str(found.get("name") or ""))
+    return TiffImage(lead, same, str(found.get("name") or ""), plane_letters=(letters or "")[-n_page:])
 
 
 def _rest_of(lead: Lead) -> tuple[str, tuple[int, ...]]:
@@ -188,56 +189,6 @@ def _joined(parts: list[TiffImage]) -> list[TiffImage]:
             Lead("z" if is_named or first.letters == "z" else "?", (len(planes),), is_named), planes, notes=(note,)
         )
     ]
-
-
-def ome_image(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str, str], TiffFile]) -> TiffImage:
-    """Return an image of an OME-TIFF, its planes in the order of their axes.
-
-    Parameters
-    ----------
-    file
-        The file that was passed.
-    found
-        What the XML says.
-    uuid
-        Of the file that was passed.
-    beside
-        Opens another file of the image by its name and UUID.
-
-    Raises
-    ------
-    VolumeError
-        If planes are missing, or lie in a file that is not there.
-    """
-    n_planes = found.lead.n_planes
-    if not found.blocks:
-        return TiffImage(found.lead, _in_order(file, n_planes), found.name)
-    planes: dict[int, Source] = {}
-    for block in found.blocks:
-        home = file if _is_here(block.file, block.uuid, file.path, uuid) else beside(block.file, block.uuid)
-        left = len(home.directories) - block.directory
-        count = min(left if block.n_planes is None else block.n_planes, n_planes - block.plane)
-        if count > left:
-            raise cut_short(home.where, n_planes, len(planes) + max(0, left))
-        for at in range(count):
-            planes.setdefault(block.plane + at, (home, home.directories[block.directory + at]))
-    if len(planes) < n_planes:
-        raise cut_short(file.where, n_planes, len(planes))
-    return TiffImage(found.lead, tuple(planes[plane] for plane in range(n_planes)), found.name)
-
-
-def _in_order(file: TiffFile, n_planes: int) -> tuple[Source, ...]:
-    usable = [directory for directory in file.directories if not directory.is_reduced] or list(file.directories)
-    if len(usable) < n_planes:
-        raise cut_short(file.where, n_planes, len(usable))
-    return tuple((file, directory) for directory in usable[:n_planes])
-
-
-def _is_here(name: str, uuid: str, path: Path, own: str) -> bool:
-    """Return whether a block lies in the file that was passed, which may have been renamed."""
-    if uuid and own:
-        return uuid == own
-    return not name or name == path.name
 
 
 @dataclass(frozen=True)
@@ -284,18 +235,23 @@ def choose_image(images: Sequence[Outline], series: str | None, where: str) -> t
     if len(images) == 1:
         return 0, ()
     volumes = [at for at, image in enumerate(images) if image.lead.n_planes > 1]
-    if len(volumes) != 1 and not any(image.lead.is_named or image.name for image in images):
+    is_described = any(image.lead.is_named or image.name for image in images)
+    if not volumes and not is_described:
+        raise VolumeError(
+            f"{where} holds {len(images)} images of different shapes, each of one plane ({_listed(images)}); "
+            "a volume has several planes of one shape. Pass a stack, or the folder that holds all its slices."
+        )
+    if len(volumes) != 1 and not is_described:
         raise VolumeError(
             f"{where} holds {len(images)} images of different shapes ({_listed(images)}); a volume has one shape. "
-            f"Choose one: {where}:{(volumes or [0])[0]}"
+            f"Choose one: {where}:{volumes[0]}"
         )
     taken = volumes[0] if volumes else 0
     which = "the first" if taken == 0 else f"number {taken}, counted from 0,"
     left_out = _listed([image for at, image in enumerate(images) if at != taken])
-    note = (
-        f"The file holds {len(images)} images; {which} is read ({images[taken]}). Left out: {left_out}. "
-        f"Another one is read by its number, such as {where}:{1 if taken == 0 else 0}"
-    )
+    other = next((at for at in volumes if at != taken), None)
+    advice = "" if other is None else f" Another one is read by its number, such as {where}:{other}"
+    note = f"The file holds {len(images)} images; {which} is read ({images[taken]}). Left out: {left_out}.{advice}"
     return taken, (note,)
 
 

@@ -78,13 +78,14 @@ class OmeImage:
 
 def is_ome(description: str) -> bool:
     """Return whether a description is OME-XML."""
-    return "<" in description[:100] and "OME" in description[:2000] and "<Image" in description.replace("<ome:", "<")
+    is_xml = "<" in description[:100] and "OME" in description[:2000]
+    return is_xml and re.search(r"<(?:\w+:)?Image\b", description) is not None
 
 
 def names_metadata_file(description: str) -> str:
     """Return the file that holds the metadata instead of this one; nothing if there is none."""
-    found = re.search(r'<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile="([^"]+)"', description[:100_000])
-    return found[1] if found else ""
+    found = re.search(r"""<(?:\w+:)?BinaryOnly\b[^>]*\bMetadataFile=(["'])(.+?)\1""", description[:100_000])
+    return found[2] if found else ""
 
 
 def own_uuid(description: str) -> str:
@@ -125,7 +126,7 @@ def _image(image: Element, pixels: Element) -> OmeImage:
         counts["C"] //= max(samples)
     letters = order[:1:-1]
     lead = Lead(letters.lower(), tuple(counts[axis] for axis in letters))
-    plane = next(_children(pixels, "Plane"), None)
+    plane = min(_children(pixels, "Plane"), key=_index_of, default=None)
     sizes, units, positions = {}, {}, {}
     for axis in "zyx":
         upper = axis.upper()
@@ -138,6 +139,11 @@ def _image(image: Element, pixels: Element) -> OmeImage:
     blocks = tuple(_block(found, order, counts) for found in _children(pixels, "TiffData"))
     plane_size = _whole(pixels.get("SizeY"), 0), _whole(pixels.get("SizeX"), 0)
     return OmeImage(image.get("Name") or image.get("ID") or "", lead, plane_size, blocks, sizes, units, positions)
+
+
+def _index_of(plane: Element) -> tuple[int, ...]:
+    """Return the index of a plane; the position of an image is that of its first."""
+    return tuple(_whole(plane.get(f"The{axis}"), 0) for axis in "TCZ")
 
 
 def _block(found: Element, order: str, counts: Mapping[str, int]) -> Block:

@@ -10,19 +10,19 @@ from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes
 from napari_unet3d.volumes.stack import PlaneStack
 from napari_unet3d.volumes.tiff.descriptions import Lead, is_imagej, is_shaped
-from napari_unet3d.volumes.tiff.directories import TiffFile
+from napari_unet3d.volumes.tiff.directories import Directory, TiffFile
 from napari_unet3d.volumes.tiff.foreign import foreign_sizes, is_foreign, open_tiff, series_of
 from napari_unet3d.volumes.tiff.images import (
     Outline,
     TiffImage,
     choose_image,
     imagej_images,
-    ome_image,
     plain_images,
     shaped_images,
     size_text,
 )
 from napari_unet3d.volumes.tiff.ome import OmeError, OmeImage, is_ome, names_metadata_file, own_uuid, parse_ome
+from napari_unet3d.volumes.tiff.ome_planes import ome_image
 from napari_unet3d.volumes.tiff.planes import Layouts, foreign_stack, stack_of
 from napari_unet3d.volumes.tiff.sizes import Found, sizes_of
 from napari_unet3d.volumes.volume import Volume
@@ -36,7 +36,7 @@ class _Chosen:
     """The image that is wanted: its planes, the letters of a plane, and what the file says of it."""
 
     stack: PlaneStack
-    plane_axes: str
+    plane_letters: str
     lead: Lead
     found: Found
     notes: tuple[str, ...]
@@ -61,7 +61,7 @@ def read_tiff(path: Path, series: str | None = None, pick: Pick = EVERYTHING) ->
     """
     file = TiffFile(path)
     chosen = _choose_foreign(file, series) or _choose(file, series)
-    letters = chosen.lead.letters + "".join({"Y": "y", "X": "x", "S": "s"}[axis] for axis in chosen.plane_axes)
+    letters = chosen.lead.letters + chosen.plane_letters
     if not chosen.found.has_slices:
         # ImageJ and OME name an axis z in every image; a photograph is no volume for that.
         is_array = chosen.lead.letters == "z" and not chosen.lead.is_named
@@ -86,7 +86,7 @@ def _choose_foreign(file: TiffFile, series: str | None) -> _Chosen | None:
         chosen, notes = choose_image(outlines, series, file.where)
         lead, image, _ = found[chosen]
         stack, axes = foreign_stack(file, lead.shape, image)
-        return _Chosen(stack, axes, lead, sizes_of(file, foreign=foreign_sizes(tif)), notes)
+        return _Chosen(stack, _letters(axes), lead, sizes_of(file, foreign=foreign_sizes(tif)), notes)
 
 
 def _choose(file: TiffFile, series: str | None) -> _Chosen:
@@ -104,14 +104,28 @@ def _choose(file: TiffFile, series: str | None) -> _Chosen:
         chosen, notes = choose_image(outlines, series, file.where)
         ome, siblings = described[chosen], _Siblings(file)
         image = ome_image(file, ome, own_uuid(file.description), siblings.open)
-        notes = (*notes, *siblings.notes)
+        notes = (*notes, *image.notes, *siblings.notes)
     else:
         images = _undescribed(file, series)
         chosen, more = choose_image([image.outline for image in images], series, file.where)
         image = images[chosen]
         notes = (*notes, *more, *image.notes)
     stack, axes = stack_of(image, Layouts())
-    return _Chosen(stack, axes, image.lead, sizes_of(file, ome), notes)
+    plane_letters = image.plane_letters if len(image.plane_letters) == len(axes) else _letters(axes)
+    notes = (*notes, *note_on_inversion(image.planes[0][1]))
+    return _Chosen(stack, plane_letters, image.lead, sizes_of(file, ome), notes)
+
+
+def _letters(axes: str) -> str:
+    """Return our letters for tifffile's of a plane."""
+    return "".join({"Y": "y", "X": "x", "S": "s"}[axis] for axis in axes)
+
+
+def note_on_inversion(directory: Directory) -> tuple[str, ...]:
+    """Return a note if 0 stands for white in a plane, as in scans and some masks."""
+    if not directory.is_inverted:
+        return ()
+    return ("By its own words 0 is white and the largest number black (MinIsWhite); the numbers are read as they are.",)
 
 
 def found_in(file: TiffFile) -> Found:

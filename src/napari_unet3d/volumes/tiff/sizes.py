@@ -6,10 +6,12 @@ writer                    where                                                 
 OME, Bio-Formats          OME-XML in the description                              PhysicalSize, with units
 Micro-Manager             private tag 51123, JSON                                 PixelSizeUm, z-step_um
 Zeiss LSM, MetaMorph STK  private tags, as tifffile gives them                    metres; their own unit
-ImageJ                    lines in the description, and the resolution            spacing, unit, pixels per unit
+ImageJ                    lines in the description, and the resolution            spacing, unit, pixels per unit;
+                                                                                  inches as below
 tifffile                  JSON in the description, and the resolution             spacing, unit, PhysicalSizeZ
 any                       the resolution, in pixels per centimetre                as it is
-any                       the resolution, in pixels per inch                      nominal; 72 is none at all
+any                       the resolution, in pixels per inch, also where it       nominal; 72 is none at all
+                          was turned into centimetres
 ========================  ======================================================  =============================
 
 Printing programs write 72 pixels per inch where they know nothing, as ImageJ has it too.
@@ -30,6 +32,8 @@ from napari_unet3d.volumes.tiff.ome import OmeImage
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _MICRO_MANAGER = 282, 283, 296, 51123
 _NO_RESOLUTION = 72
+# Pixels per inch of screens and printers, which some programs turn into centimetres.
+_OF_PRINTING = (96, 150, 300, 600, 1200)
 _UNIT_OF_TAG = {2: "inch", 3: "cm"}
 
 
@@ -93,7 +97,9 @@ def from_micro_manager(file: TiffFile) -> Found | None:
     pixel = _positive(found.get("PixelSizeUm")) or _positive(summary.get("PixelSize_um"))
     if pixel is None:
         return None
-    step = next((size for name in ("z-step_um", "z-step_um ") if (size := _positive(summary.get(name)))), None)
+    step = _positive(summary.get("z-step_um")) or _positive(file.micro_manager_summary().get("z-step_um"))
+    if step is None and is_imagej(file.description):
+        step = _positive(imagej_metadata(file.description).get("spacing"))
     return Found({"z": step, "y": pixel, "x": pixel}, dict.fromkeys("zyx", "um"))
 
 
@@ -107,15 +113,15 @@ def from_imagej(file: TiffFile) -> Found:
     if micrometers(unit) is None and sizes["x"] in (None, 1.0) and sizes["z"] in (None, 1.0):
         # ImageJ writes 1 pixel where it knows nothing.
         sizes = {"z": thickness if micrometers(units["z"]) is not None else None}
-    if unit is None and "spacing" not in metadata:
+    if micrometers(unit) == micrometers("inch") or (unit is None and "spacing" not in metadata):
         plain = from_resolution(file)
-        if plain.sizes:
+        if plain.sizes or unit is not None:
             return plain
     positions = {}
     for axis in "zyx":
         origin, size = _number(metadata.get(f"{axis}origin")), sizes.get(axis)
         if origin is not None and size is not None:
-            positions[axis] = _rounded(-origin * size)
+            positions[axis] = _rounded(-origin * abs(size))
     return Found(sizes, units, positions)
 
 
@@ -146,12 +152,14 @@ def from_resolution(file: TiffFile) -> Found:
     if unit is None or not (x > 0 or y > 0):
         return Found()
     sizes = {"y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
-    if unit != "inch":
+    per_inch = x if unit == "inch" else x * 2.54
+    is_of_printing = any(math.isclose(per_inch, usual, rel_tol=1e-3) for usual in (_NO_RESOLUTION, *_OF_PRINTING))
+    if unit != "inch" and not is_of_printing:
         return Found(sizes, dict.fromkeys("yx", unit))
-    if math.isclose(x, _NO_RESOLUTION, rel_tol=1e-3) or x <= 1:
+    if math.isclose(per_inch, _NO_RESOLUTION, rel_tol=1e-3) or per_inch <= 1:
         return Found()
     note = (
-        f"The size of its pixels is nominal: {x:g} per inch, which programs for printing write without having "
+        f"The size of its pixels is nominal: {per_inch:.5g} per inch, which programs for printing write without having "
         "measured it. Check it."
     )
     return Found(sizes, dict.fromkeys("yx", unit), is_nominal=True, notes=(note,))
