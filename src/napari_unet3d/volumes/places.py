@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import PlaceError
-from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, micrometers
+from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, micrometers, normalize_unit
 from napari_unet3d.volumes.volume import Volume, times
 
 # How far sizes may differ, as a share, and how far voxels may lie beside each other, in voxels.
@@ -60,10 +60,10 @@ class Placement:
         return tuple(float(size) for size in np.linalg.norm(self.matrix, axis=0))
 
     def __str__(self) -> str:
-        size = times(self.voxel_size) if any(self.has_size) else "unknown size"
-        unit = f" {self.unit}" if any(self.has_size) else ""
-        where = f" at {times(float(n) for n in self.shift)}" if any(self.has_position) else ""
-        return f"{times(self.shape)} voxels of {size}{unit}{where}"
+        unit, factor = normalize_unit(self.unit)
+        size = f"{times(n * factor for n in self.voxel_size)} {unit}" if any(self.has_size) else "unknown size"
+        where = f" at {', '.join(f'{n * factor:.4g}' for n in self.shift)}" if self.shift.any() else ""
+        return f"{times(self.shape)} voxels of {size}{where}"
 
 
 @dataclass(frozen=True)

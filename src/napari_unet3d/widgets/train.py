@@ -237,6 +237,7 @@ class TrainPanel(Container):
             pairs = []
         panel.say(self._pairs_text, "\n".join(pair.name for pair in pairs))
         self.lay.visible = any(pair.can_be_laid for pair in pairs)
+        panel.highlight(self.lay, True)
         names = pairs[0].meanings.class_names if pairs else ()
         same = [found.counts for found in self._found if found.n_classes == len(names)]
         self._table.show_annotation(names, [sum(each) for each in zip(*same, strict=True)])
