@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -101,6 +102,17 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, files, capsys, words, said)
     err = capsys.readouterr().err
     assert said in err
     assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_what_should_be_known_of_image_and_labels_is_said_once(tmp_path, files, capsys):
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file.create_dataset("data", LABELS.shape, LABELS.dtype, chunks=(1, *LABELS.shape[1:]))[:-1] = LABELS[:-1]
+    tifffile.imwrite(tmp_path / "image.tif", IMAGE.astype(np.float64))
+    pair = [*files[:-1], tmp_path / "labels.h5"]
+    assert command("train", *pair, *SMALL, "--steps", "1", "--classes", CLASSES, "--output", tmp_path / "run") == 0
+    said = capsys.readouterr().err
+    for text in ("chunks were not written", "float64 is read as float32", "no voxel size"):
+        assert said.count(text) == 1
 
 
 def test_labels_of_another_size_are_refused_with_both(tmp_path, files, capsys):

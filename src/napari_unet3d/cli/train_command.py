@@ -145,12 +145,15 @@ def training_run(
     """Return the run that was asked for."""
     from napari_unet3d.core.annotation import add_counts
     from napari_unet3d.network.store import load_model
+    from napari_unet3d.tasks.files import notes_on_numbers
     from napari_unet3d.tasks.recipes import guessed_meanings, meanings_from
     from napari_unet3d.tasks.run_folder import RunFolder
     from napari_unet3d.tasks.train_files import train_files, training_pair, values_of
 
-    for image, _ in volumes:
-        say_notes(image.notes)
+    for image, painted in volumes:
+        # Labels whose voxel size is not known have that of their image.
+        theirs = painted.notes if painted.calibration.has_unit else notes_on_numbers(painted)
+        say_notes(tuple(dict.fromkeys((*image.notes, *theirs))))
     if classes is None:
         counts: dict[int, int] = {}
         for _, painted in volumes:
