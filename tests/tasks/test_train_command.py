@@ -322,6 +322,17 @@ def test_a_model_of_a_run_that_is_forced_to_begin_again_stays_until_there_is_a_b
     assert (run / BEST / "mark").is_file() or load_model(run / BEST).card.metrics["dice ball"] > score
 
 
+def test_curves_of_a_run_that_begins_again_are_set_aside_and_never_replaced(copied, capsys):
+    run, words = copied
+    for name in ("history-1.csv", "history-2.csv"):
+        before = (run / HISTORY_FILE).read_bytes()
+        remove(run / CHECKPOINT_FILE)
+        assert command(*words, "--force", "--steps", "2") == 0
+        assert f"The curves so far are kept as {run / name}" in capsys.readouterr().err
+        assert (run / name).read_bytes() == before
+        assert [int(row["step"]) for row in RunFolder(run).history() if row["kind"] == "step"] == [1, 2]
+
+
 def test_a_model_that_cannot_be_compared_is_set_aside_and_never_replaced(copied, capsys):
     run, words = copied
     remove(run / CHECKPOINT_FILE)
@@ -381,7 +392,7 @@ def test_a_history_that_is_nearly_all_hole_and_a_pipe_as_a_checkpoint_are_refuse
         remove(run / CHECKPOINT_FILE)
         os.mkfifo(run / CHECKPOINT_FILE)
         assert command(*words) == 3
-        assert "it is no file but a pipe" in capsys.readouterr().err
+        assert "it is a pipe, a device or a folder, not a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("weights", ["-1,1", "0,0", "nan,1"])
@@ -397,6 +408,6 @@ def test_a_batch_that_no_memory_holds_is_refused_by_arithmetic(tmp_path, files, 
     words = ["train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--batch", "100000000"]
     assert command(*words) == 3
     said = capsys.readouterr().err
-    assert "100,000,000 patches a step" in said
+    assert "100,000,000 patches per step" in said
     possible = int(said.partition("may be used; ")[2].split()[0].replace(",", ""))
     assert 1 <= possible < 100_000_000

@@ -228,9 +228,7 @@ def model_of(job: SegmentJob) -> Model:
         If it is not there, or has other weights than when it was chosen.
     """
     if job.weights_sha256 not in (None, _weights_of(job.model)):
-        raise ModelError(
-            f"The model in {shown(job.model)} has changed since you chose it. Choose it again."
-        )
+        raise ModelError(f"The model in {shown(job.model)} has changed since you chose it. Choose it again.")
     return cached_model(job.model)
 
 
