@@ -38,6 +38,10 @@ class VolumeError(Unet3dError):
     """A volume cannot be read, or is not what it should be."""
 
 
+class AxesError(VolumeError):
+    """A file does not hold one volume by its axes, channels and points in time: other choices may read it."""
+
+
 class OutputError(Unet3dError):
     """A result cannot be written where it was asked for."""
 

@@ -12,6 +12,8 @@ import tifffile
 import zarr
 
 from napari_unet3d.cli import EXIT_BAD_INPUT, main
+from napari_unet3d.cli.reading import read_labels
+from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import save_model
 from napari_unet3d.volumes import read_volume
 from tests.models import random_model
@@ -127,6 +129,22 @@ def test_every_command_takes_the_same_choices(tmp_path, capsys, model, command):
     code, message = _run(capsys, command, *words, *choices[2:], "--channel", 2)
     assert code == EXIT_BAD_INPUT
     assert "has 2 channels, counted from 0; channel 2 is not there" in message
+
+
+def test_labels_that_cannot_be_read_at_all_are_not_tried_with_other_axes(tmp_path, monkeypatch):
+    tried = []
+
+    def counting(path, **choices):
+        tried.append(choices)
+        return read_volume(path, **choices)
+
+    monkeypatch.setattr("napari_unet3d.volumes.read_volume", counting)
+    (tmp_path / "damaged.tif").write_bytes(b"II*\0")
+    with pytest.raises(VolumeError):
+        read_labels(str(tmp_path / "damaged.tif"), "tczyx", 1)
+    assert len(tried) == 1
+    # Those with points in time are read as their image is.
+    assert read_labels(str(_zarr_of_five(tmp_path)), None, 1).shape == VALUES[0].shape
 
 
 def test_what_is_chosen_is_what_is_segmented(tmp_path, capsys, model):

@@ -233,7 +233,12 @@ def _read_as(sample: _Sample) -> tuple[tuple[float, float], ...]:
     for fill in map(float, sample.fills):
         if not median - _NEAR * below <= fill <= median + _NEAR * above:
             value = median + (-_NEAR if fill < median else _NEAR) * below
-            moved.append((fill, value if rest.dtype.kind == "f" else float(round(value))))
+            if rest.dtype.kind != "f":
+                value = float(round(value))
+            # Never away from the rest: beyond the fill value there may be no number of this type.
+            value = max(value, fill) if fill < median else min(value, fill)
+            if value != fill:
+                moved.append((fill, value))
     return tuple(moved)
 
 

@@ -33,4 +33,6 @@ def share_memory(volume: Any, sink: Any, memory: int) -> int:
     kept = max(piece, min(memory // _SHARE, _MOST_KEPT)) if piece else 0
     if piece:
         volume.keep_at_most(kept)
-    return kept + _COPIES * piece + writing + (_LIBRARIES if piece or writing else 0)
+    # Where little was given, half of it is for the network: a run that takes a little more beats one that cannot be.
+    others = min(writing + _LIBRARIES, memory // 2) if piece or writing else 0
+    return kept + _COPIES * piece + others

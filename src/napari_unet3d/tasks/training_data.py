@@ -39,7 +39,7 @@ class TrainingPair:
     voxel_size, unit
         Of the image.
     notes
-        What had to be assumed about the place of the labels, a sentence each.
+        What should be known of the two, such as what had to be assumed about their places; a sentence each.
     """
 
     image: Readable

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
-from napari_unet3d.stopping import uninterrupted
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
 from napari_unet3d.volumes.calibration import normalize_unit
 
@@ -137,9 +136,8 @@ class Output(ABC):
         try:
             with atomic.writing(target, self._spec.nbytes):
                 self._finish()
-                with uninterrupted():
-                    atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
-                    self._is_open = False
+                atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                self._is_open = False
         except BaseException:
             self.discard()
             raise
