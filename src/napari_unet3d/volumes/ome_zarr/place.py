@@ -7,10 +7,12 @@ each file is looked at before the zarr library opens it.
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import posixpath
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -19,6 +21,8 @@ from zarr.storage import LocalStore, ZipStore
 
 from napari_unet3d.errors import VolumeError, shown
 
+# What a damaged zip file raises while one of its files is read; also for passwords and methods that are not known.
+ZIP_ERRORS = (EOFError, NotImplementedError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 _TEXT_LIMIT = 64 * 2**20
 _MOST_DEPTH = 12
@@ -145,7 +149,7 @@ class ZarrPlace:
         """
         try:
             found = json.loads(self._text(name))
-        except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError):
+        except (OSError, ValueError, KeyError, RecursionError, *ZIP_ERRORS):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -21,7 +21,7 @@ from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
 from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_zarr.array import ZarrArray
 from napari_unet3d.volumes.ome_zarr.ome import Level, find_level, level_of, multiscales, version_of
-from napari_unet3d.volumes.ome_zarr.place import METADATA, ZarrPlace, place_of
+from napari_unet3d.volumes.ome_zarr.place import METADATA, ZIP_ERRORS, ZarrPlace, place_of
 from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_image
 
 _LISTED = 20
@@ -31,12 +31,11 @@ _METADATA_ERRORS = (
     AttributeError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
     RecursionError,
-    RuntimeError,
     TypeError,
     ValueError,
+    *ZIP_ERRORS,
 )
 
 
