@@ -91,7 +91,7 @@ class ZarrPlace:
     def has(self, name: str) -> bool:
         """Return whether a file is there."""
         key = _joined(self.inner, name)
-        return (self.root / key).is_file() if self.members is None else key in self.members
+        return os.path.isfile(os.path.join(self.root, key)) if self.members is None else key in self.members
 
     def leads_out(self, name: str) -> bool:
         """Return whether a file, or a folder above it, is a link that leads out of this Zarr.
@@ -103,19 +103,21 @@ class ZarrPlace:
         """
         if self.members is not None:
             return False
-        path = self.root / _joined(self.inner, name)
+        # Asked for each chunk: texts are several times faster here than `Path`.
+        path = os.path.join(self.root, _joined(self.inner, name))
+        folder = os.path.dirname(path)
         try:
-            mode = path.lstat().st_mode
+            mode = os.lstat(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return False
-        if stat.S_ISREG(mode) and str(path.parent) in self._checked:
+        if stat.S_ISREG(mode) and folder in self._checked:
             return False
         top, real = os.path.realpath(self.root), os.path.realpath(path)
         if os.path.commonpath((top, real)) != top:
             return True
         if os.path.exists(real) and not stat.S_ISREG(os.stat(real).st_mode):
             raise VolumeError(f"{self}: {name!r} is no regular file, so it is not read.")
-        self._checked.add(str(path.parent))
+        self._checked.add(folder)
         return False
 
     def check(self, name: str) -> None:
