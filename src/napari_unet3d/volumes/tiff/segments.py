@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tifffile
 
 from napari_unet3d.errors import VolumeError
+from napari_unet3d.volumes.inflating import inflate
 from napari_unet3d.volumes.tiff.claims import claimed_values
 
 _DEFLATE = (8, 32946)
@@ -167,18 +168,8 @@ class SegmentLayout:
         """Return what a strip inflates to, and no more than it declares."""
         # Some writers fill the last strip up to the full number of rows.
         limit = self.segment_bytes(self.segment_length)
-        if self.compression in _DEFLATE:
-            unpack: Any = zlib.decompressobj()
-        elif self.compression == _LZMA:
-            unpack = lzma.LZMADecompressor()
-        else:
-            return data
-        inflated: bytes = unpack.decompress(data, limit + 1)
-        if len(inflated) > limit:
-            raise ValueError(f"it inflates to more than the {limit:,} bytes that it declares")
-        if not unpack.eof:
-            raise ValueError("its compressed data end too early")
-        return inflated
+        codec = "zlib" if self.compression in _DEFLATE else "lzma" if self.compression == _LZMA else None
+        return data if codec is None else inflate(data, codec, limit) or b""
 
     def _refuse_missing_codec(self) -> None:
         try:
