@@ -26,7 +26,7 @@ def follow(path, **given):
     except VolumeError as error:
         message = str(error)
     if choice := _CHOICE.search(message):
-        return follow(choice[1])
+        return follow(choice[1], **given)
     options = _OPTION.findall(message)
     assert options, message
     name, value = options[-1]
@@ -135,6 +135,16 @@ def test_every_advice_works_when_it_is_followed(tmp_path, kind):
     with pytest.raises(VolumeError):
         read_volume(path)
     assert np.array_equal(follow(path), wanted)
+
+
+def test_the_advice_for_labels_is_an_array_of_labels(tmp_path):
+    labels = (VALUES > 9).astype(np.uint8)
+    path = _hdf5(tmp_path, {"raw": VALUES, "labels": labels})
+    assert np.array_equal(follow(path), VALUES)
+    assert np.array_equal(follow(path, kind="labels"), labels)
+    path, _ = _group(tmp_path, {"raw": VALUES, "masks": labels})
+    assert np.array_equal(follow(path), VALUES)
+    assert np.array_equal(follow(path, kind="labels"), labels)
 
 
 FOREIGN = {

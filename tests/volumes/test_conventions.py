@@ -143,6 +143,13 @@ KNOWN = {
     "ImageJ, micro as an escape": lambda d: _imagej(d / "a.tif", unit="\\u00B5m"),
     "ImageJ, Greek mu as an escape": lambda d: _imagej(d / "a.tif", unit="\\u03BCm"),
     "OME": lambda d: _ome(d / "a.ome.tif"),
+    "tifffile with a resolution without a unit": lambda d: _tiff(
+        d / "a.tif", resolution=PER_UNIT, metadata={"axes": "ZYX", "spacing": 1.5, "unit": "um"}
+    ),
+    "COSEM": lambda d: _zarr(
+        d / "a.zarr",
+        {"transform": {"axes": list("zyx"), "scale": list(SIZE), "translate": [0, 0, 0], "units": ["um"] * 3}},
+    ),
     "OME in Latin-1": lambda d: _ome_with(d / "a.ome.tif", "um", b'"um"', b'"\xb5m"'),
     "OME with a prefix": lambda d: _ome_prefixed(d / "a.ome.tif"),
     "Micro-Manager's stack": lambda d: _stack_of_micro_manager(d / "a.tif"),
@@ -186,6 +193,36 @@ def test_the_voxel_size_of_each_writer_is_found(tmp_path, writer):
 def test_micro_manager_gives_pixels_and_the_step(tmp_path):
     volume = read_volume(_micro_manager(tmp_path / "a.tif"))
     assert (volume.voxel_size, volume.unit) == (pytest.approx((1.5, 0.2, 0.2)), "um")
+
+
+METASERIES = (
+    '<MetaData>\r\n<prop id="spatial-calibration-state" type="bool" value="{}"/>\r\n'
+    '<prop id="spatial-calibration-x" type="float" value="0.2"/>\r\n'
+    '<prop id="spatial-calibration-y" type="float" value="0.3"/>\r\n'
+    '<prop id="spatial-calibration-units" type="string" value="um"/>\r\n</MetaData>'
+)
+FEI = b"[Scan]\r\nPixelWidth=2e-07\r\nPixelHeight=3e-07\r\n"
+IN_THE_PLANE = {
+    "MetaMorph": {"description": METASERIES.format("on")},
+    "FEI": {"extratags": [(34682, 2, len(FEI) + 1, FEI, True)]},
+    "the resolution in millimetres": {"resolution": [n * 1e3 for n in PER_UNIT], "resolutionunit": 4},
+    "the resolution in micrometres": {"resolution": PER_UNIT, "resolutionunit": 5},
+}
+
+
+@pytest.mark.parametrize("writer", IN_THE_PLANE)
+def test_sizes_in_the_plane_are_found_in_slices(tmp_path, writer):
+    for z, plane in enumerate(VALUES):
+        _tiff(tmp_path / f"z{z}.tif", plane, metadata=None, **IN_THE_PLANE[writer])
+    volume = read_volume(tmp_path)
+    in_um = [size * (micrometers(volume.unit) or 0) for size in volume.voxel_size]
+    assert in_um[1:] == pytest.approx(SIZE[1:])
+    assert volume.calibration.sizes[0] is None
+
+
+def test_a_calibration_of_metamorph_that_is_off_is_none(tmp_path):
+    path = _tiff(tmp_path / "a.tif", metadata=None, description=METASERIES.format("off"))
+    assert read_volume(path).unit == "pixel"
 
 
 @pytest.mark.parametrize("per_inch", [(72, 72), (72.0001, 72.0001), (1, 1)])
