@@ -31,7 +31,13 @@ def _hdf5(path):
         file["raw"] = VALUES
 
 
+def _zip(path):
+    zarr.create_array(path.with_suffix(".zarr"), data=VALUES, chunks=(2, 6, 7), overwrite=True)
+    shutil.make_archive(str(path.with_suffix("")), "zip", path.with_suffix(".zarr"))
+
+
 WRITERS = {
+    "zipped.zip": _zip,
     "plain.tif": lambda path: tifffile.imwrite(path, VALUES),
     "imagej.tif": lambda path: tifffile.imwrite(path, VALUES, imagej=True, metadata={"axes": "ZYX", "spacing": 2.0}),
     "ome.ome.tif": lambda path: tifffile.imwrite(path, VALUES, metadata={"axes": "ZYX", "PhysicalSizeZ": 2.0}),

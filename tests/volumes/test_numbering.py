@@ -36,6 +36,30 @@ def test_a_time_stamp_beside_the_index_does_not_count(gaps, is_first):
     assert order_slices(_shuffled(names), "s").names == tuple(names)
 
 
+@given(st.integers(-12, -1), st.integers(0, 12), st.booleans(), st.sampled_from(["z", "pos_", "2024-05-01_z"]))
+def test_positions_on_both_sides_of_0_are_numbers(first, last, has_plus, prefix):
+    written = [f"{prefix}{z:{'+' if has_plus else ''}d}.tif" for z in range(first, last + 1)]
+    assert order_slices(_shuffled(written), "s").names == tuple(written)
+
+
+def test_suffixes_in_another_case_are_of_one_stack():
+    names = [f"z{k}.{'TIF' if k % 2 else 'tif'}" for k in SIX]
+    assert order_slices(_shuffled(names), "s").names == tuple(names)
+
+
+def test_many_copies_of_one_name_may_be_the_slices_and_are_refused():
+    with pytest.raises(VolumeError, match=r"img.tif and 4 files that are copies of it.*rename them"):
+        order_slices(["img.tif", *(f"img ({k}).tif" for k in range(1, 5))], "s")
+
+
+@given(st.sampled_from(["_mask", "b", " copy of a", "[1]", "_0"]))
+def test_a_star_is_a_number_if_any_name_fits_so(suffix):
+    slices = [f"z{k}.tif" for k in SIX]
+    names = [*slices, *(f"z{k}{suffix}.tif" for k in SIX)]
+    assert order_slices(_shuffled(names), "s", "z*.tif").names == tuple(slices)
+    assert order_slices(_shuffled(names), "s", f"z*{suffix}.tif").names == tuple(names[6:])
+
+
 @pytest.mark.parametrize("step", [0.5, 0.9, 0.25, 1.5])
 def test_positions_in_decimals_are_numbers(step):
     names = [f"z{8.5 + step * k:.2f}um.tif" for k in SIX]

@@ -63,6 +63,14 @@ def test_numbers_without_a_unit_that_fit_are_taken_and_others_say_nothing():
     assert overlay_of(image, _volume((1.0, 1.0, 1.0), "pixel", (3.0, 3.0, 3.0))).origin == (0, 0, 0)
 
 
+def test_sizes_that_neither_knows_are_not_compared():
+    printed = {"unit": "um", "is_nominal": True}
+    for image in (_volume(), _volume((0.4, None, None), "um"), _volume((None, 352.8, 352.8), **printed)):
+        labels = _volume((None, 84.67, 84.67), **printed)
+        assert overlay_of(image, labels).origin == (0, 0, 0)
+        assert overlay_of(labels, image).origin == (0, 0, 0)
+
+
 def test_a_resolution_for_printing_is_no_size():
     printed = _volume((1.0, 84.67, 84.67), "um", is_nominal=True)
     assert overlay_of(_volume((0.4, 0.2, 0.2), "um"), printed).origin == (0, 0, 0)

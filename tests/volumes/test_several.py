@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 
 import h5py
 import numpy as np
@@ -87,6 +88,78 @@ def test_channels_and_times_of_ome_are_where_its_order_says(tmp_path, order):
             index = tuple({"C": channel, "T": timepoint, "Z": slice(None)}[letter] for letter in letters)
             got = read_volume(path, channel=channel, timepoint=timepoint).data[...]
             assert np.array_equal(got, values[index])
+
+
+@pytest.mark.parametrize("blocks", ['<TiffData IFD="0"/>', '<TiffData IFD="0" PlaneCount="1"/>'])
+def test_planes_that_ome_does_not_mention_are_read_in_order_and_that_is_said(tmp_path, blocks):
+    path = _ome_tiff(tmp_path / "a.ome.tif", VALUES, _ome_xml(blocks))
+    volume = read_volume(path)
+    assert np.array_equal(volume.data[...], VALUES)
+    assert any("1 of 9 planes" in note for note in volume.notes)
+    with pytest.raises(VolumeError, match="planes declared: 9, planes readable: 1"):
+        read_volume(_ome_tiff(tmp_path / "b.ome.tif", VALUES[:8], _ome_xml(blocks)))
+
+
+@pytest.mark.parametrize("name", ["old.ome.tif", "C:\\data\\old.ome.tif"])
+def test_a_single_ome_file_may_have_been_renamed(tmp_path, name):
+    blocks = "".join(
+        f'<TiffData IFD="{z}" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:1</UUID></TiffData>'
+        for z in range(9)
+    )
+    path = _ome_tiff(tmp_path / "new.ome.tif", VALUES, _ome_xml(blocks, uuid=""))
+    assert np.array_equal(read_volume(path).data[...], VALUES)
+
+
+def test_planes_beyond_those_of_ome_are_left_out_and_counted(tmp_path):
+    volume = read_volume(_ome_tiff(tmp_path / "a.ome.tif", VALUES, _ome_xml("<TiffData/>", sizes=(6, 1, 1))))
+    assert np.array_equal(volume.data[...], VALUES[:6])
+    assert "3 planes that its OME-XML does not count are left out." in volume.notes
+
+
+def test_images_of_ome_that_do_not_say_where_their_planes_lie_follow_each_other(tmp_path):
+    one = _ome_xml("", sizes=(4, 1, 1)).decode()
+    start, end = one.index("<Image"), one.index("</OME>")
+    second = one[start:end].replace('SizeZ="4"', 'SizeZ="5"')
+    path = _ome_tiff(tmp_path / "a.ome.tif", VALUES, (one[:end] + second + one[end:]).encode())
+    assert np.array_equal(read_volume(path).data[...], VALUES[:4])
+    assert np.array_equal(read_volume(f"{path}:1").data[...], VALUES[4:])
+
+
+def test_the_position_of_an_ome_image_is_that_of_its_first_plane(tmp_path):
+    planes = "".join(
+        f'<Plane TheZ="{z}" TheC="0" TheT="0" PositionZ="{7 + z}" PositionZUnit="µm"/>' for z in reversed(range(9))
+    )
+    volume = read_volume(_ome_tiff(tmp_path / "a.ome.tif", VALUES, _ome_xml("<TiffData/>" + planes)))
+    assert volume.calibration.positions == (7.0, None, None)
+
+
+def test_a_first_level_that_is_a_smaller_copy_is_passed_over_and_that_is_said(tmp_path):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    for level in range(3):
+        group.create_array(str(level), data=VALUES[:, :: 2**level, :: 2**level])
+    axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+    datasets = [{"path": str(level)} for level in (2, 1, 0)]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    volume = read_volume(tmp_path / "a.zarr")
+    assert np.array_equal(volume.data[...], VALUES)
+    assert any("begin with a smaller copy" in note for note in volume.notes)
+
+
+SETTINGS = "SI.VERSION_MAJOR = 2018\nSI.hChannels.channelSave = {}\nSI.hStackManager.numSlices = {}\n"
+
+
+@pytest.mark.parametrize(("channels", "n_slices", "n_read"), [("1", 8, 8), ("[1;2]", 4, 8), ("[1 2]", 9, 6)])
+def test_channels_of_scanimage_are_no_slices(tmp_path, channels, n_slices, n_read):
+    software = SETTINGS.format(channels, n_slices)
+    with tifffile.TiffWriter(tmp_path / "a.tif", bigtiff=True) as writer:
+        for at, plane in enumerate(VALUES[:n_read]):
+            text = f"frameNumbers = {at + 1}"
+            writer.write(plane, description=text, software=software, metadata=None, contiguous=False)
+    n_channels = 1 if channels == "1" else 2
+    expected = VALUES[:n_read].reshape(-1, n_channels, 20, 30).transpose(0, 2, 3, 1)
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.n_channels == n_channels
+    assert np.array_equal(volume.data[...].reshape(expected.shape), expected)
 
 
 def _split_ome(folder, names=("a.ome.tif", "b.ome.tif"), uuids=("urn:uuid:1", "urn:uuid:2"), cut=4):
@@ -266,7 +339,10 @@ def test_a_zip_of_a_zarr_is_read_as_the_folder_is(tmp_path):
     path, _ = _two_images(tmp_path)
     shutil.make_archive(str(tmp_path / "flat"), "zip", path)
     shutil.make_archive(str(tmp_path / "nested"), "zip", tmp_path, "a.zarr")
-    for name in ("flat.zip", "nested.zip"):
+    shutil.copy(tmp_path / "nested.zip", tmp_path / "macos.zip")
+    with zipfile.ZipFile(tmp_path / "macos.zip", "a") as archive:
+        archive.writestr("__MACOSX/a.zarr/._.zattrs", b"")
+    for name in ("flat.zip", "nested.zip", "macos.zip"):
         assert np.array_equal(read_volume(tmp_path / name).data[...], VALUES)
         assert np.array_equal(read_volume(f"{tmp_path / name}:b").data[2:4, 5], VALUES[::2][2:4, 5])
 

@@ -8,6 +8,7 @@ ilastik                ``axistags``, ``axis_units``                JSON, a resol
 gunpowder, CREMI       ``resolution``, ``offset``, ``units``       in the order of the axes; nm without units
 funlib, daisy          ``voxel_size``, ``offset``, ``units``       in the order of the axes
 N5, Paintera           ``pixelResolution``                         dimensions (x, y, z) and a unit
+COSEM                  ``transform``                               axes, scale, translate, units
 =====================  ==========================================  =========================================
 
 Attributes come from anybody: nothing in them is believed to have the right type or length.
@@ -127,11 +128,24 @@ def _n5(attributes: Mapping[str, Any], axes: str) -> AttributeSize | None:
     return AttributeSize(dict(zip("xyz", numbers, strict=True)), dict.fromkeys("zyx", unit))
 
 
+def _cosem(attributes: Mapping[str, Any], axes: str) -> AttributeSize | None:
+    found = _mapping(attributes.get("transform"))
+    letters = [letter_of(name) for name in _texts(found.get("axes"))]
+    scale, translate = _numbers(found.get("scale")), _numbers(found.get("translate"))
+    if not letters or len(scale) != len(letters):
+        return None
+    units = _texts(found.get("units"))
+    spelled = dict(zip(letters, units, strict=True)) if len(units) == len(letters) else {}
+    positions = dict(zip(letters, translate, strict=True)) if len(translate) == len(letters) else {}
+    return AttributeSize(dict(zip(letters, scale, strict=True)), spelled, positions)
+
+
 _CONVENTIONS: tuple[Callable[[Mapping[str, Any], str], AttributeSize | None], ...] = (
     _element_size,
     _ilastik,
     _gunpowder,
     _n5,
+    _cosem,
 )
 
 

@@ -164,7 +164,7 @@ class ArrayInfo:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"
 
 
-def likely_image(arrays: Iterable[ArrayInfo]) -> ArrayInfo | None:
-    """Return which of several arrays is most likely the image: the largest volume that is not called labels."""
+def likely_array(arrays: Iterable[ArrayInfo], *, is_labels: bool = False) -> ArrayInfo | None:
+    """Return which of several arrays is most likely meant: the largest volume with, or without, a name of labels."""
     volumes = [info for info in arrays if info.is_volume]
-    return max(volumes, key=lambda info: (not info.looks_like_labels, math.prod(info.shape)), default=None)
+    return max(volumes, key=lambda info: (info.looks_like_labels == is_labels, math.prod(info.shape)), default=None)

@@ -15,7 +15,7 @@ from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
 from napari_unet3d.volumes.hdf5.kinds import own_arrays, understand
 from napari_unet3d.volumes.hdf5.links import arrays_in, explained, foreign, foreign_links, resolve
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_image
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_array
 
 
 def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -> Volume:
@@ -56,7 +56,7 @@ def list_hdf5(path: Path) -> list[ArrayInfo]:
 def _read_array(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:
     """Return the volume in an open file, which its array keeps open."""
     where = shown(path)
-    array = resolve(file, dataset or _only_array(file, where), where)
+    array = resolve(file, dataset or _only_array(file, where, pick), where)
     label = f"{where}:{array.name}"
     stored = Hdf5Array(array, path)
     meant = understand(stored, array)
@@ -77,7 +77,7 @@ def _read_imaris(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volu
     return Volume(data, calibration, notes=(*calibration.notes, *notes))
 
 
-def _only_array(file: Any, where: str) -> str:
+def _only_array(file: Any, where: str, pick: Pick) -> str:
     """Return the name of the only array in a file that can be a volume.
 
     Raises
@@ -96,7 +96,7 @@ def _only_array(file: Any, where: str) -> str:
         raise foreign(where, *links[0])
     listed = "; ".join(map(str, volumes or arrays)) or "no arrays"
     what = "several arrays" if volumes else "no 3D array"
-    likely = likely_image(volumes)
+    likely = likely_array(volumes, is_labels=pick.is_labels)
     example = f" Name one: {where}:{likely.name}" if likely else ""
     raise VolumeError(f"{where} holds {what}: {listed}.{example}")
 

@@ -7,9 +7,7 @@ once and kept.
 
 from __future__ import annotations
 
-import lzma
 import math
-import zlib
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -21,21 +19,18 @@ from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape, read_in_pieces
 from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.ome_zarr.capped import capped
-from napari_unet3d.volumes.ome_zarr.place import ZarrPlace
+from napari_unet3d.volumes.ome_zarr.place import ZIP_ERRORS, ZarrPlace
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
 _MOST_COUNTED = 50_000
 _LARGEST_CHUNK = 2**32
 _LARGE_CHUNK = 4 * 2**20
 _DECODE_ERRORS = (
-    RuntimeError,
-    ValueError,
+    KeyError,
     OSError,
     TypeError,
-    KeyError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
+    ValueError,
+    *ZIP_ERRORS,
 )
 
 

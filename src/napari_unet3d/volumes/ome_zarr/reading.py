@@ -22,8 +22,8 @@ from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_zarr.array import ZarrArray
 from napari_unet3d.volumes.ome_zarr.ome import Level, find_level, level_of, multiscales, version_of
-from napari_unet3d.volumes.ome_zarr.place import METADATA, ZarrPlace, place_of
-from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_image
+from napari_unet3d.volumes.ome_zarr.place import METADATA, ZIP_ERRORS, ZarrPlace, place_of
+from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_array
 
 _LISTED = 20
 # What zarr raises for metadata that are damaged or hostile.
@@ -32,12 +32,11 @@ _METADATA_ERRORS = (
     AttributeError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
     RecursionError,
-    RuntimeError,
     TypeError,
     ValueError,
+    *ZIP_ERRORS,
 )
 
 
@@ -63,7 +62,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         raise VolumeError(f"{shown(path)} is no Zarr array or group.")
     place = top.child(dataset) if dataset else top
     if not place.is_node():
-        raise VolumeError(f"{top} has no array {dataset!r}; {_listed(top)}")
+        raise VolumeError(f"{top} has no array {dataset!r}; {_listed(top, pick)}")
     notes: list[str] = []
     node = _open(place)
     if isinstance(node, zarr.Array):
@@ -75,7 +74,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         attributes = place.attributes()
     scales = multiscales(attributes)
     if not scales:
-        raise VolumeError(f"{place} is a Zarr group, not an array or an image; {_listed(place)}")
+        raise VolumeError(f"{place} is a Zarr group, not an array or an image; {_listed(place, pick)}")
     number = _largest_level(place, scales[0])
     level = level_of(scales[0], number, str(place), version_of(attributes, scales[0]))
     if number:
@@ -87,7 +86,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
         raise VolumeError(f"{place} is incomplete: its array {level.path!r} is missing. Copy it again.")
     array = _open(array_place)
     if not isinstance(array, zarr.Array):
-        raise VolumeError(f"{place}: {level.path!r} is a group where an array is needed; {_listed(place)}")
+        raise VolumeError(f"{place}: {level.path!r} is a group where an array is needed; {_listed(place, pick)}")
     return _volume(array_place, array, level, pick, notes)
 
 
@@ -120,12 +119,12 @@ def _arrays(place: ZarrPlace) -> list[ArrayInfo]:
     return found
 
 
-def _listed(place: ZarrPlace) -> str:
+def _listed(place: ZarrPlace, pick: Pick) -> str:
     arrays = _arrays(place)
     if not arrays:
         return "it holds no arrays."
     listed = "; ".join(map(str, arrays[:_LISTED])) + ("; .." if len(arrays) > _LISTED else "")
-    likely = likely_image(arrays)
+    likely = likely_array(arrays, is_labels=pick.is_labels)
     return f"its arrays are: {listed}." + (f" Pass one of them, such as {place}:{likely.name}" if likely else "")
 
 

@@ -7,23 +7,28 @@ written. The voxels are not looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from napari_unet3d.volumes.tiff.directories import TiffFile, cut_short
+from napari_unet3d.volumes.tiff.directories import Directory, TiffFile, cut_short
 from napari_unet3d.volumes.tiff.images import Source, TiffImage
 from napari_unet3d.volumes.tiff.ome import Block, OmeImage
 
 
-def ome_image(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str, str], TiffFile]) -> TiffImage:
+def ome_image(
+    file: TiffFile, described: Sequence[OmeImage], number: int, uuid: str, beside: Callable[[str, str], TiffFile]
+) -> TiffImage:
     """Return an image of an OME-TIFF, its planes in the order of their axes.
 
     Parameters
     ----------
     file
         The file that was passed.
-    found
-        What the XML says.
+    described
+        What the XML says of each image.
+    number
+        Which of them is wanted.
     uuid
         Of the file that was passed.
     beside
@@ -34,9 +39,16 @@ def ome_image(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str,
     VolumeError
         If planes are missing, or lie in a file that is not there.
     """
+    found = described[number]
+    image = _listed(file, found, uuid, beside) if found.blocks else _in_order(file, described, number)
+    n_left = len(_whole(file)) - sum(one.lead.n_planes for one in described)
+    note = f"{n_left} planes that its OME-XML does not count are left out."
+    return replace(image, notes=(*image.notes, note)) if n_left > 0 else image
+
+
+def _listed(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str, str], TiffFile]) -> TiffImage:
+    """Return an image whose XML says where its planes lie."""
     n_planes = found.lead.n_planes
-    if not found.blocks:
-        return TiffImage(found.lead, _in_order(file, n_planes), found.name)
     is_only_file = _is_only_file(file, found, uuid)
     planes: dict[int, Source] = {}
     for block in found.blocks:
@@ -53,11 +65,19 @@ def ome_image(file: TiffFile, found: OmeImage, uuid: str, beside: Callable[[str,
     return TiffImage(found.lead, tuple(planes[plane] for plane in range(n_planes)), found.name)
 
 
-def _in_order(file: TiffFile, n_planes: int) -> tuple[Source, ...]:
-    usable = [directory for directory in file.directories if not directory.is_reduced] or list(file.directories)
-    if len(usable) < n_planes:
-        raise cut_short(file.where, n_planes, len(usable))
-    return tuple((file, directory) for directory in usable[:n_planes])
+def _in_order(file: TiffFile, described: Sequence[OmeImage], number: int) -> TiffImage:
+    """Return an image whose planes follow those of the images before it."""
+    found, usable = described[number], _whole(file)
+    start = sum(one.lead.n_planes for one in described[:number])
+    planes = usable[start : start + found.lead.n_planes]
+    if len(planes) < found.lead.n_planes:
+        raise cut_short(file.where, found.lead.n_planes, len(planes))
+    return TiffImage(found.lead, tuple((file, directory) for directory in planes), found.name)
+
+
+def _whole(file: TiffFile) -> list[Directory]:
+    """Return the planes that are no smaller copies, or all if everything calls itself one."""
+    return [directory for directory in file.directories if not directory.is_reduced] or list(file.directories)
 
 
 def _completed(file: TiffFile, found: OmeImage, planes: Mapping[int, Source]) -> TiffImage:
@@ -72,7 +92,7 @@ def _completed(file: TiffFile, found: OmeImage, planes: Mapping[int, Source]) ->
     if len(file.directories) != n_planes or any(planes[at] != (file, file.directories[at]) for at in planes):
         raise cut_short(file.where, n_planes, len(planes))
     note = f"Its OME-XML says of {len(planes)} of {n_planes} planes where they lie; the pages are read in their order."
-    return TiffImage(found.lead, _in_order(file, n_planes), found.name, (note,))
+    return TiffImage(found.lead, tuple((file, directory) for directory in file.directories), found.name, (note,))
 
 
 def _is_only_file(file: TiffFile, found: OmeImage, own: str) -> bool:

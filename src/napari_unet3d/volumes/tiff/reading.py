@@ -103,7 +103,7 @@ def _choose(file: TiffFile, series: str | None) -> _Chosen:
         outlines = [Outline(one.lead, one.name, size_text((*one.lead.shape, *one.plane))) for one in described]
         chosen, notes = choose_image(outlines, series, file.where)
         ome, siblings = described[chosen], _Siblings(file)
-        image = ome_image(file, ome, own_uuid(file.description), siblings.open)
+        image = ome_image(file, described, chosen, own_uuid(file.description), siblings.open)
         notes = (*notes, *image.notes, *siblings.notes)
     else:
         images = _undescribed(file, series)

@@ -5,6 +5,8 @@ writer                    where                                                 
 ========================  ======================================================  =============================
 OME, Bio-Formats          OME-XML in the description                              PhysicalSize, with units
 Micro-Manager             private tag 51123, JSON                                 PixelSizeUm, z-step_um
+MetaMorph                 XML in the description                                  spatial-calibration, with units
+FEI                       private tag 34682, lines                                PixelWidth, PixelHeight; metres
 Zeiss LSM, MetaMorph STK  private tags, as tifffile gives them                    metres; their own unit
 ImageJ                    lines in the description, and the resolution            spacing, unit, pixels per unit;
                                                                                   inches as below
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,10 +34,15 @@ from napari_unet3d.volumes.tiff.directories import TiffFile
 from napari_unet3d.volumes.tiff.ome import OmeImage
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _MICRO_MANAGER = 282, 283, 296, 51123
+_FEI = 34682
+_SIDES = ("Height", "Width")
+_PROPERTY = re.compile(r'<prop id="([\w-]+)"[^>]*?\bvalue="([^"]*)"')
+_LOOKED_AT = 100_000
 _NO_RESOLUTION = 72
 # Pixels per inch of screens and printers, which some programs turn into centimetres.
 _OF_PRINTING = (96, 150, 300, 600, 1200)
-_UNIT_OF_TAG = {2: "inch", 3: "cm"}
+# The last two are not in the standard; tifffile writes them.
+_UNIT_OF_TAG = {2: "inch", 3: "cm", 4: "mm", 5: "um"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ def sizes_of(file: TiffFile, ome: OmeImage | None = None, foreign: Found | None 
         return foreign
     if is_imagej(file.description):
         return from_imagej(file)
+    if (written := from_metaseries(file) or from_microscope(file)) is not None:
+        return written
     if metadata := shaped_metadata(file.description):
         return from_tifffile(file, metadata)
     return from_resolution(file)
@@ -135,6 +145,10 @@ def from_tifffile(file: TiffFile, metadata: Mapping[str, Any]) -> Found:
     spacing, unit = _number(metadata.get("spacing")), _text(metadata.get("unit"))
     if spacing is None:
         return plain
+    if plain.is_nominal and _means_its_unit(plain, spacing, unit):
+        # tifffile writes inches where no unit of the resolution is given.
+        sizes = {"z": spacing, "y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
+        return Found(sizes, dict.fromkeys("zyx", unit))
     if plain.sizes:
         return Found(
             {**plain.sizes, "z": spacing}, {**plain.units, "z": unit}, is_nominal=plain.is_nominal, notes=plain.notes
@@ -143,6 +157,34 @@ def from_tifffile(file: TiffFile, metadata: Mapping[str, Any]) -> Found:
     sizes = {"z": spacing, "y": _step(file, _Y_RESOLUTION), "x": _step(file, _X_RESOLUTION)}
     has_resolution = int(next(iter(file.numbers(_RESOLUTION_UNIT)), 1)) == 1 and sizes["x"] not in (None, 1.0)
     return Found(sizes if has_resolution else {"z": spacing}, dict.fromkeys("zyx", unit))
+
+
+def _means_its_unit(plain: Found, spacing: float, unit: str | None) -> bool:
+    """Return whether pixels are as large as slices are thick in the unit of the spacing rather than in inches."""
+    length, x = micrometers(unit), plain.sizes.get("x")
+    if length is None or not x or not spacing:
+        return False
+    as_inches = x * 25_400 / (abs(spacing) * length)
+    return abs(math.log(as_inches / 25_400 * length)) < abs(math.log(as_inches))
+
+
+def from_metaseries(file: TiffFile) -> Found | None:
+    """Return what MetaMorph gives in the XML of a plane; None if it did not write it, or it is not calibrated."""
+    found = dict(_PROPERTY.findall(file.description[:_LOOKED_AT])) if "<MetaData>" in file.description[:200] else {}
+    sizes = {axis: _positive(found.get(f"spatial-calibration-{axis}")) for axis in "yx"}
+    if found.get("spatial-calibration-state", "on") != "on" or None in sizes.values():
+        return None
+    return Found(sizes, dict.fromkeys("yx", found.get("spatial-calibration-units")))
+
+
+def from_microscope(file: TiffFile) -> Found | None:
+    """Return what electron microscopes of FEI give in a tag of their own, in metres; None if there is none."""
+    text = file.text(_FEI)
+    found = {
+        axis: re.search(rf"^Pixel{name}=(\S+)", text, re.MULTILINE) for axis, name in zip("yx", _SIDES, strict=True)
+    }
+    sizes = {axis: _positive(match[1]) if match else None for axis, match in found.items()}
+    return Found(sizes, dict.fromkeys("yx", "m")) if all(sizes.values()) else None
 
 
 def from_resolution(file: TiffFile) -> Found:
