@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes import read_volume
@@ -50,6 +51,13 @@ def _grid(pattern):
 
 def _beside(folder, suffix):
     _slices(folder, [f"z{z}{suffix}.tif" for z in range(5)], (VALUES > 9).astype(np.uint8))
+    return _slices(folder, [f"z{z}.tif" for z in range(5)]), VALUES
+
+
+def _named_masks(folder, pattern):
+    for z, plane in enumerate(VALUES):
+        mask = Image.fromarray((plane > 9).astype(np.uint8))
+        mask.save(folder / pattern.format(z))
     return _slices(folder, [f"z{z}.tif" for z in range(5)]), VALUES
 
 
@@ -115,6 +123,8 @@ REFUSED = {
     "brackets in a name": _grid("a[{k}]z{z}.tif"),
     "masks beside the slices": lambda d: _beside(d, "_mask"),
     "channels with names": lambda d: _beside(d, "_GFP"),
+    "masks that come first by their name": lambda d: _named_masks(d, "mask_{}.tif"),
+    "masks in PNG": lambda d: _named_masks(d, "z{}.png"),
     "three numbers": lambda d: _times(d, 2, ["_c0", "_c1"]),
     "as many times as slices": lambda d: _times(d, 5, [""]),
     "a folder in the folder": _nested,

@@ -1,8 +1,9 @@
 """Which axis of a file is which, and which channel and point in time are wanted.
 
 A file's axes are given as letters, one per axis: "z", "y", "x", "c" (channel), "t" (time), "s" (the samples
-of a colour) and "?" (the file does not say). A volume has z, y and x, and c where there are several channels.
-Here is decided whether the letters suffice; where they do not, the error says what to pass.
+of a colour), "o" (another one, such as angles) and "?" (the file does not say). A volume has z, y and x, and c
+where there are several channels. Here is decided whether the letters suffice; where they do not, the error says
+what to pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
 
-_NAMES = {"c": "channel", "t": "time", "s": "colour samples", "?": "unnamed"}
+_NAMES = {"c": "channel", "t": "time", "s": "colour samples", "o": "another axis", "?": "unnamed"}
 _ADVICE = "name them as they lie in the file with axes={0!r} (on the command line: --axes {0})"
 _COLOURS = (3, 4)
 
@@ -163,13 +164,13 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
         raise VolumeError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(shape, letters))}.")
-    if "z" not in letters and not set(letters) & set("ct?"):
+    if "z" not in letters and not set(letters) & set("cto?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
         raise VolumeError(
             f"{where} is {kind} ({axes}); a volume needs the axis z as well. "
             f"Pass a stack, or the folder that holds all its slices.{_doubt(letters)}"
         )
-    if set(letters) & set("ts?") or "z" not in letters:
+    if set(letters) & set("tso?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
         raise VolumeError(
             f"{where} is {what}: its axes are {axes}. If that is how it should be read, "
