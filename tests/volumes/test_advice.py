@@ -30,8 +30,7 @@ def follow(path, **given):
         return follow(choice[1], **given)
     options = _OPTION.findall(message)
     assert options, message
-    name, value = options[-1]
-    return follow(path, **given, **{name: value if name == "axes" else int(value)})
+    return follow(path, **given, **{name: value if name == "axes" else int(value) for name, value in options})
 
 
 def _slices(folder, names, values=VALUES):
@@ -135,6 +134,10 @@ REFUSED = {
     "xarray": lambda d: _group(d, {"aa": np.arange(5.0), "band": np.arange(5), "im": VALUES}),
     "CREMI in Zarr": lambda d: _group(d, {"volumes/labels/ids": VALUES + 1, "volumes/raw": VALUES}),
     "a plate": lambda d: _group(d, {"A/1/0/0": VALUES, "A/1/0/1": VALUES[:, ::2, ::2], "A/1/1/0": VALUES + 1}),
+    "five unnamed axes": lambda d: (
+        _hdf5(d, {"raw": np.stack([np.stack([VALUES, VALUES])] * 3)}),
+        np.stack([VALUES, VALUES], axis=-1),
+    ),
     "unnamed axes": lambda d: (_hdf5(d, {"raw": np.stack([VALUES, VALUES])}), np.stack([VALUES, VALUES], axis=-1)),
 }
 
@@ -145,6 +148,12 @@ def test_every_advice_works_when_it_is_followed(tmp_path, kind):
     with pytest.raises(VolumeError):
         read_volume(path)
     assert np.array_equal(follow(path), wanted)
+
+
+def test_a_choice_along_unnamed_axes_is_advised_to_be_named(tmp_path):
+    path = _hdf5(tmp_path, {"raw": np.stack([VALUES, VALUES + 1])})
+    assert np.array_equal(follow(path, channel=1), VALUES + 1)
+    assert np.array_equal(follow(path, timepoint=1), VALUES + 1)
 
 
 def test_the_advice_for_labels_is_an_array_of_labels(tmp_path):

@@ -103,9 +103,10 @@ def name_axes(where: str, shape: Sequence[int], found: str, pick: Pick = EVERYTH
         if size == 0:
             raise VolumeError(f"{where} holds no voxels: empty axis {letter} ({describe(shape, found)}).")
     for letter, position in (("c", pick.channel), ("t", pick.timepoint)):
-        _check_position(where, letter, position, shape[result.index(letter)] if letter in result else 1)
+        if letter in result or "?" not in result:
+            _check_position(where, letter, position, shape[result.index(letter)] if letter in result else 1)
     left = "".join("1" if axis in pick.positions(result) else letter for axis, letter in enumerate(result))
-    _refuse_what_is_no_volume(where, shape, found, left)
+    _refuse_what_is_no_volume(where, shape, found, left, pick)
     return result
 
 
@@ -153,7 +154,7 @@ def _named(where: str, shape: Sequence[int], found: str, wanted: str) -> str:
     )
 
 
-def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, letters: str) -> None:
+def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, letters: str, pick: Pick) -> None:
     axes = describe(shape, found)
     if "t" in letters and "z" in letters:
         is_flat = shape[letters.index("z")] == 1
@@ -163,7 +164,7 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
             f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0).{doubt}"
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
-        raise VolumeError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(shape, letters))}.")
+        raise VolumeError(f"{where} has axes that are no volume ({axes}); {_advice(shape, letters, pick)}.")
     if "z" not in letters and not set(letters) & set("cto?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
         raise VolumeError(
@@ -173,9 +174,18 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
     if set(letters) & set("tso?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
         raise VolumeError(
-            f"{where} is {what}: its axes are {axes}. If that is how it should be read, "
-            f"{_ADVICE.format(_guess(shape, letters))}."
+            f"{where} is {what}: its axes are {axes}. If that is how it should be read, {_advice(shape, letters, pick)}."
         )
+
+
+def _advice(shape: Sequence[int], letters: str, pick: Pick) -> str:
+    """Return what to pass for what the file leaves open: the axes, and a point in time if they have several."""
+    guess = _guess(shape, letters)
+    if pick.timepoint is not None and pick.channel is None and "t" not in guess and "c" not in letters:
+        guess = guess.replace("c", "t")
+    has_times = "t" in guess and "z" in guess and pick.timepoint is None
+    when = ", and choose a point in time with timepoint=0 (on the command line: --timepoint 0)" if has_times else ""
+    return _ADVICE.format(guess) + when
 
 
 def _slices_for_times(letters: str) -> str:
