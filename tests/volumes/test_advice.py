@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes import read_volume
@@ -29,8 +30,7 @@ def follow(path, **given):
         return follow(choice[1], **given)
     options = _OPTION.findall(message)
     assert options, message
-    name, value = options[-1]
-    return follow(path, **given, **{name: value if name == "axes" else int(value)})
+    return follow(path, **given, **{name: value if name == "axes" else int(value) for name, value in options})
 
 
 def _slices(folder, names, values=VALUES):
@@ -50,6 +50,13 @@ def _grid(pattern):
 
 def _beside(folder, suffix):
     _slices(folder, [f"z{z}{suffix}.tif" for z in range(5)], (VALUES > 9).astype(np.uint8))
+    return _slices(folder, [f"z{z}.tif" for z in range(5)]), VALUES
+
+
+def _named_masks(folder, pattern):
+    for z, plane in enumerate(VALUES):
+        mask = Image.fromarray((plane > 9).astype(np.uint8))
+        mask.save(folder / pattern.format(z))
     return _slices(folder, [f"z{z}.tif" for z in range(5)]), VALUES
 
 
@@ -115,6 +122,8 @@ REFUSED = {
     "brackets in a name": _grid("a[{k}]z{z}.tif"),
     "masks beside the slices": lambda d: _beside(d, "_mask"),
     "channels with names": lambda d: _beside(d, "_GFP"),
+    "masks that come first by their name": lambda d: _named_masks(d, "mask_{}.tif"),
+    "masks in PNG": lambda d: _named_masks(d, "z{}.png"),
     "three numbers": lambda d: _times(d, 2, ["_c0", "_c1"]),
     "as many times as slices": lambda d: _times(d, 5, [""]),
     "a folder in the folder": _nested,
@@ -125,6 +134,10 @@ REFUSED = {
     "xarray": lambda d: _group(d, {"aa": np.arange(5.0), "band": np.arange(5), "im": VALUES}),
     "CREMI in Zarr": lambda d: _group(d, {"volumes/labels/ids": VALUES + 1, "volumes/raw": VALUES}),
     "a plate": lambda d: _group(d, {"A/1/0/0": VALUES, "A/1/0/1": VALUES[:, ::2, ::2], "A/1/1/0": VALUES + 1}),
+    "five unnamed axes": lambda d: (
+        _hdf5(d, {"raw": np.stack([np.stack([VALUES, VALUES])] * 3)}),
+        np.stack([VALUES, VALUES], axis=-1),
+    ),
     "unnamed axes": lambda d: (_hdf5(d, {"raw": np.stack([VALUES, VALUES])}), np.stack([VALUES, VALUES], axis=-1)),
 }
 
@@ -135,6 +148,12 @@ def test_every_advice_works_when_it_is_followed(tmp_path, kind):
     with pytest.raises(VolumeError):
         read_volume(path)
     assert np.array_equal(follow(path), wanted)
+
+
+def test_a_choice_along_unnamed_axes_is_advised_to_be_named(tmp_path):
+    path = _hdf5(tmp_path, {"raw": np.stack([VALUES, VALUES + 1])})
+    assert np.array_equal(follow(path, channel=1), VALUES + 1)
+    assert np.array_equal(follow(path, timepoint=1), VALUES + 1)
 
 
 def test_the_advice_for_labels_is_an_array_of_labels(tmp_path):

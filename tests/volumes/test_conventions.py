@@ -356,6 +356,19 @@ def test_white_that_is_0_is_said(tmp_path):
         assert any("MinIsWhite" in note for note in volume.notes)
 
 
+@pytest.mark.parametrize("axes", ["LYX", "AYX", "PYX", "EYX"])
+def test_an_axis_that_is_named_and_none_of_ours_is_no_z(tmp_path, axes):
+    path = _tiff(tmp_path / "a.tif", metadata={"axes": axes})
+    with pytest.raises(VolumeError, match=r"another axis = 5.*--axes zyx"):
+        read_volume(path)
+    assert np.array_equal(read_volume(path, axes="zyx").data[...], VALUES)
+
+
+@pytest.mark.parametrize("axes", ["IYX", "QYX"])
+def test_an_axis_that_is_only_counted_is_z(tmp_path, axes):
+    assert np.array_equal(read_volume(_tiff(tmp_path / "a.tif", metadata={"axes": axes})).data[...], VALUES)
+
+
 @pytest.mark.parametrize("axes", ["CYX", "TYX"])
 @pytest.mark.parametrize("kind", [{}, {"imagej": True}, {"ome": True}])
 def test_named_channels_and_points_in_time_are_no_z(tmp_path, axes, kind):

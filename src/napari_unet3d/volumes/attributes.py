@@ -33,7 +33,24 @@ _LETTERS_OF_NAMES = {
     **dict.fromkeys(("width", "column", "col"), "x"),
     **dict.fromkeys(("channel", "channels"), "c"),
     "time": "t",
+    **dict.fromkeys(("angle", "lifetime", "phase", "position", "scene", "tile", "view", "wavelength"), "o"),
 }
+# All that is looked at: what else an array has is not read.
+NAMES = (
+    "element_size_um",
+    "axistags",
+    "axis_units",
+    "axis_names",
+    "_ARRAY_DIMENSIONS",
+    "resolution",
+    "voxel_size",
+    "spacing",
+    "units",
+    "unit",
+    "offset",
+    "pixelResolution",
+    "transform",
+)
 _TEXT_LIMIT = 1 << 20
 
 
@@ -71,7 +88,7 @@ def axes_in_attributes(attributes: Mapping[str, Any], n_axes: int) -> str | None
 
 
 def letter_of(name: str) -> str:
-    """Return our letter for the name of an axis; "?" for a name that is not known."""
+    """Return our letter for the name of an axis; "o" for one that is none of ours, "?" for a name that is not known."""
     return _LETTERS_OF_NAMES.get(name.strip().rstrip("^").lower(), "?")
 
 

@@ -1,8 +1,9 @@
 """Which axis of a file is which, and which channel and point in time are wanted.
 
 A file's axes are given as letters, one per axis: "z", "y", "x", "c" (channel), "t" (time), "s" (the samples
-of a colour) and "?" (the file does not say). A volume has z, y and x, and c where there are several channels.
-Here is decided whether the letters suffice; where they do not, the error says what to pass.
+of a colour), "o" (another one, such as angles) and "?" (the file does not say). A volume has z, y and x, and c
+where there are several channels. Here is decided whether the letters suffice; where they do not, the error says
+what to pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from napari_unet3d.errors import AxesError, VolumeError
 
-_NAMES = {"c": "channel", "t": "time", "s": "colour samples", "?": "unnamed"}
+_NAMES = {"c": "channel", "t": "time", "s": "colour samples", "o": "another axis", "?": "unnamed"}
 _ADVICE = "name them as they lie in the file with axes={0!r} (on the command line: --axes {0})"
 _COLOURS = (3, 4)
 
@@ -102,9 +103,10 @@ def name_axes(where: str, shape: Sequence[int], found: str, pick: Pick = EVERYTH
         if size == 0:
             raise VolumeError(f"{where} holds no voxels: empty axis {letter} ({describe(shape, found)}).")
     for letter, position in (("c", pick.channel), ("t", pick.timepoint)):
-        _check_position(where, letter, position, shape[result.index(letter)] if letter in result else 1)
+        if letter in result or "?" not in result:
+            _check_position(where, letter, position, shape[result.index(letter)] if letter in result else 1)
     left = "".join("1" if axis in pick.positions(result) else letter for axis, letter in enumerate(result))
-    _refuse_what_is_no_volume(where, shape, found, left)
+    _refuse_what_is_no_volume(where, shape, found, left, pick)
     return result
 
 
@@ -152,7 +154,7 @@ def _named(where: str, shape: Sequence[int], found: str, wanted: str) -> str:
     )
 
 
-def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, letters: str) -> None:
+def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, letters: str, pick: Pick) -> None:
     axes = describe(shape, found)
     if "t" in letters and "z" in letters:
         is_flat = shape[letters.index("z")] == 1
@@ -162,19 +164,29 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
             f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0).{doubt}"
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
-        raise AxesError(f"{where} has axes that are no volume ({axes}); {_ADVICE.format(_guess(shape, letters))}.")
-    if "z" not in letters and not set(letters) & set("ct?"):
+        raise AxesError(f"{where} has axes that are no volume ({axes}); {_advice(shape, letters, pick)}.")
+    if "z" not in letters and not set(letters) & set("cto?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
         raise AxesError(
             f"{where} is {kind} ({axes}); a volume needs the axis z as well. "
             f"Pass a stack, or the folder that holds all its slices.{_doubt(letters)}"
         )
-    if set(letters) & set("ts?") or "z" not in letters:
+    if set(letters) & set("tso?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
         raise AxesError(
             f"{where} is {what}: its axes are {axes}. If that is how it should be read, "
-            f"{_ADVICE.format(_guess(shape, letters))}."
+            f"{_advice(shape, letters, pick)}."
         )
+
+
+def _advice(shape: Sequence[int], letters: str, pick: Pick) -> str:
+    """Return what to pass for what the file leaves open: the axes, and a point in time if they have several."""
+    guess = _guess(shape, letters)
+    if pick.timepoint is not None and pick.channel is None and "t" not in guess and "c" not in letters:
+        guess = guess.replace("c", "t")
+    has_times = "t" in guess and "z" in guess and pick.timepoint is None
+    when = ", and choose a point in time with timepoint=0 (on the command line: --timepoint 0)" if has_times else ""
+    return _ADVICE.format(guess) + when
 
 
 def _slices_for_times(letters: str) -> str:

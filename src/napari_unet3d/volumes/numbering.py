@@ -13,6 +13,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.volume import is_labels_name
 
 _WHOLE = re.compile(r"[0-9]+")
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -94,7 +95,10 @@ def order_slices(names: Sequence[str], where: str, wanted: str | None = None) ->
     if len(groups) > 1 and len({_stem_pattern(name, _SIGNED) for name in originals}) == 1:
         # Positions on both sides of 0.
         groups = {"": originals}
-    ranked = sorted(groups.values(), key=len, reverse=True)
+    # Of stacks of one length the first is what an image is called, and a TIFF.
+    ranked = sorted(
+        groups.values(), key=lambda group: (-len(group), is_labels_name(group[0]), group[0].lower().endswith(".png"))
+    )
     if len(ranked) > 1 and len(ranked[0]) == 1:
         note = "The names of the slices have no pattern in common; they are taken in the order of their names."
         return Numbered(tuple(sorted(originals, key=natural_key)), (note, *_left_out(copies, "by their names copies")))

@@ -136,6 +136,17 @@ def times(numbers: Iterable[float]) -> str:
     return " x ".join(f"{n:.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers)
 
 
+def is_labels_name(name: str) -> bool:
+    """Return whether a name is one that people give to labels.
+
+    Examples
+    --------
+    >>> is_labels_name("z3_mask.tif"), is_labels_name("unmasked.tif")
+    (True, False)
+    """
+    return _LABELS_NAME.search(name.lower()) is not None
+
+
 @dataclass(frozen=True)
 class ArrayInfo:
     """An array inside an HDF5 file or a zarr group."""
@@ -158,7 +169,7 @@ class ArrayInfo:
     @property
     def looks_like_labels(self) -> bool:
         """Return whether it holds labels by its name and its type."""
-        return self.is_integral and _LABELS_NAME.search(self.name.lower()) is not None
+        return self.is_integral and is_labels_name(self.name)
 
     def __str__(self) -> str:
         return f"{self.name} {' x '.join(map(str, self.shape))} {self.dtype}"

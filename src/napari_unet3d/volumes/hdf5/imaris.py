@@ -97,7 +97,6 @@ def imaris_calibration(file: Any, shape: tuple[int, ...]) -> Calibration:
     """Return the voxel size of a level, from the extent of the whole image, and the centre of its first voxel."""
     group = file.get("DataSetInfo/Image", getlink=True)
     attributes: Mapping[str, Any] = file["DataSetInfo/Image"].attrs if isinstance(group, h5py.HardLink) else {}
-    unit = _text(attributes.get("Unit")) or "um"
     sizes, positions = {}, {}
     for axis, number, n_voxels in zip("xyz", "012", reversed(shape[-3:]), strict=True):
         low, high = (_number(attributes.get(f"Ext{end}{number}")) for end in ("Min", "Max"))
@@ -107,6 +106,7 @@ def imaris_calibration(file: Any, shape: tuple[int, ...]) -> Calibration:
         positions[axis] = low + sizes[axis] / 2
     # An image that begins at 0 has none of its own.
     at_zero = all(abs(position - sizes[axis] / 2) < 1e-12 for axis, position in positions.items())
+    unit = _text(attributes.get("Unit")) or ("um" if sizes else None)
     return calibrate(sizes, unit, {} if at_zero else positions)
 
 

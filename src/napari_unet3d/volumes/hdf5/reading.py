@@ -11,6 +11,7 @@ from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attributes
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
+from napari_unet3d.volumes.hdf5.attributes import read_attributes
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
 from napari_unet3d.volumes.hdf5.kinds import own_arrays, understand
@@ -60,12 +61,14 @@ def _read_array(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volum
     label = f"{where}:{array.name}"
     stored = Hdf5Array(array, path)
     meant = understand(stored, array)
-    attributes = _attributes(array)
+    attributes, damaged = read_attributes(array, path)
     found = axes_in_attributes(attributes, stored.ndim) or meant.axes or unnamed_axes(stored.shape, stored.dtype)
     named = name_axes(label, stored.shape, found, pick)
     data, notes = arrange(meant.data, named, label, pick)
     calibration = size_in_attributes(attributes, named)
-    return Volume(data, calibration, notes=(*calibration.notes, *meant.notes, *notes, *stored.note_on_chunks()))
+    return Volume(
+        data, calibration, notes=(*calibration.notes, *damaged, *meant.notes, *notes, *stored.note_on_chunks())
+    )
 
 
 def _read_imaris(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:
@@ -99,14 +102,3 @@ def _only_array(file: Any, where: str, pick: Pick) -> str:
     likely = likely_array(volumes, is_labels=pick.is_labels)
     example = f" Name one: {where}:{likely.name}" if likely else ""
     raise VolumeError(f"{where} holds {what}: {listed}.{example}")
-
-
-def _attributes(array: Any) -> dict[str, Any]:
-    """Return the attributes of an array that can be read; a damaged one is as if it were not there."""
-    found = {}
-    for name in array.attrs:
-        try:
-            found[str(name)] = array.attrs[name]
-        except (OSError, RuntimeError, TypeError, ValueError, KeyError):
-            continue
-    return found

@@ -133,7 +133,9 @@ def _letter(axis: Any) -> str:
     name = axis.get("name") if isinstance(axis, dict) else axis
     letter = letter_of(str(name))
     kind = axis.get("type") if isinstance(axis, dict) else None
-    return letter if letter != "?" else _LETTERS_OF_TYPES.get(str(kind), "?")
+    if letter != "?" or kind in (None, "space"):
+        return letter
+    return _LETTERS_OF_TYPES.get(str(kind), "o")
 
 
 _Pair = tuple[list[float] | None, list[float] | None]

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-# tifffile's letters that are ours; every other one is an axis that the file does not explain.
-_LETTERS = {"Z": "z", "C": "c", "T": "t", "S": "s", "Y": "y", "X": "x"}
+# tifffile's letters that are ours, and two that explain nothing; others are axes of their own, such as angles.
+_LETTERS = {"Z": "z", "C": "c", "T": "t", "S": "s", "Y": "y", "X": "x", "I": "?", "Q": "?"}
 _IMAGEJ_ORDERS = ("czt", "ctz", "zct", "ztc", "tcz", "tzc")
 _IMAGEJ_COUNTS = {"c": "channels", "z": "slices", "t": "frames"}
 
@@ -130,4 +130,4 @@ def letters_of(axes: object, n_axes: int) -> str | None:
     """Return our letters for tifffile's, such as "ZCYX"; None if there is not one for each axis."""
     if not isinstance(axes, str) or len(axes) != n_axes:
         return None
-    return "".join(_LETTERS.get(letter, "?") for letter in axes.upper())
+    return "".join(_LETTERS.get(letter, "o") for letter in axes.upper())
