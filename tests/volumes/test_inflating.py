@@ -195,3 +195,18 @@ def test_a_mistake_of_this_program_is_no_damaged_file(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "inflate", None)
     with pytest.raises(TypeError):
         volume.data[...]
+
+
+def test_an_attribute_whose_text_never_comes_to_an_end_is_left_out_and_said(tmp_path):
+    """Made by a fuzzer: the size of an object in the heap of texts leads back to its own beginning."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["raw"] = np.ones((4, 20, 20), np.uint16)
+        file["raw"].attrs["axistags"] = '{"axes": [{"key": "z"}, {"key": "y"}, {"key": "x"}]}'
+    data = bytearray(path.read_bytes())
+    size = data.index(b"GCOL") + 16 + 8
+    data[size : size + 8] = (2**64 - 16).to_bytes(8, "little")
+    path.write_bytes(data)
+    volume = read_volume(path)
+    assert volume.shape == (4, 20, 20)
+    assert any("axistags" in note and "damaged" in note for note in volume.notes)
