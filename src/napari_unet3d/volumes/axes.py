@@ -174,7 +174,8 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
     if set(letters) & set("tso?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
         raise VolumeError(
-            f"{where} is {what}: its axes are {axes}. If that is how it should be read, {_advice(shape, letters, pick)}."
+            f"{where} is {what}: its axes are {axes}. "
+            f"If that is how it should be read, {_advice(shape, letters, pick)}."
         )
 
 
