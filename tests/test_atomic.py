@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
-from napari_unet3d import atomic, renames, small_files, stopping
+from napari_unet3d import atomic, locks, renames, small_files, stopping
 from napari_unet3d.errors import OutputError, visible
 
 _REPLACES = """
@@ -80,6 +81,47 @@ def test_where_folders_cannot_swap_their_names_the_old_one_comes_back_after_a_fa
     assert os.listdir(target) == ["target"]
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_that_cannot_be_synced_is_no_failure_of_what_lies_in_it(tmp_path, monkeypatch, overwrite, is_there):
+    def fails(folder):
+        raise OSError(5, "Input/output error")
+
+    target = tmp_path / "a.txt"
+    partial = atomic.claim_partial(target)
+    partial.write_text("new")
+    if is_there:
+        target.write_text("old")
+    monkeypatch.setattr(atomic, "sync_folder", fails)
+    if is_there and not overwrite:
+        with pytest.raises(OutputError, match=r"The finished result is .*a-1\.txt"):
+            atomic.put_in_place(partial, target, overwrite=False)
+        target = tmp_path / "a-1.txt"
+    else:
+        atomic.put_in_place(partial, target, overwrite=overwrite)
+    assert target.read_text() == "new"
+    assert atomic.claim_partial(tmp_path / "a.txt") == partial
+    atomic.release_partial(partial)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows shows all processes")
+def test_a_process_that_is_not_shown_is_running_and_one_that_has_ended_is_not(tmp_path, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (tmp_path / "self").mkdir()
+        with monkeypatch.context() as patch:
+            # As Linux does with hidepid=2: of others there is not even a folder.
+            patch.setattr(locks, "_PROCESSES", tmp_path)
+            patch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+            assert all(locks.is_running(pid, start) for pid in (1, other.pid) for start in (None, 5))
+        assert locks.is_running(other.pid, None)
+        assert not locks.is_running(other.pid, 5)
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        # A zombie: its number is still taken.
+        assert not locks.is_running(other.pid, None)
+    assert not any(locks.is_running(pid, None) for pid in (other.pid, 0, -1, 1 << 40, 10**30))
+
+
 def test_names_are_swapped_and_nothing_is_replaced_by_a_new_name(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
@@ -116,7 +158,7 @@ def test_a_file_that_is_nearly_all_hole_or_a_pipe_is_not_read(tmp_path):
         small_files.read_small(sparse)
     if hasattr(os, "mkfifo"):
         os.mkfifo(pipe)
-        with pytest.raises(OSError, match="a pipe, a device"):
+        with pytest.raises(OSError, match="a pipe, a device or a folder, not a file"):
             small_files.read_small(pipe)
 
 

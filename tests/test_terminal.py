@@ -55,7 +55,7 @@ def test_no_command_obeys_the_name_of_a_file(capsys, tmp_path, command):
     assert end.value.code in (2, 3)
     said = "".join(capsys.readouterr())
     assert said.replace("\n", "").isprintable()
-    assert "not foreseen" not in said
+    assert "unexpected error" not in said
 
 
 def test_a_class_that_a_file_names_is_shown_and_not_obeyed(capsys, tmp_path):
@@ -95,7 +95,7 @@ def test_what_was_not_foreseen_is_one_line_with_a_log(capsys, tmp_path, monkeypa
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 or debug
         assert ("Traceback" in said) == bool(debug)
-        assert f"not foreseen ({type(error).__name__}" in said
+        assert f"an unexpected error ({type(error).__name__}" in said
         (log,) = tmp_path.glob("command-*.log")
         assert str(log) in said
         assert type(error).__name__ in log.read_text()
@@ -106,7 +106,7 @@ def test_a_log_folder_that_cannot_be_written_is_no_second_error(capsys, tmp_path
     monkeypatch.setattr("napari_unet3d.logs.user_log_path", lambda *_, **__: tmp_path / "file" / "logs")
     say_unforeseen(RuntimeError("why"), with_trace=False)
     said = capsys.readouterr().err
-    log = Path(said.partition("is in ")[2].partition(";")[0])
+    log = Path(said.partition("are in ")[2].partition(";")[0])
     assert "RuntimeError: why" in log.read_text()
 
 

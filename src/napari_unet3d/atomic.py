@@ -138,8 +138,14 @@ def put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
                 rename_new(partial, target)
             except FileExistsError:
                 raise OutputError(_keep_beside(partial, target)) from None
-        sync_folder(target.parent)
         _forget(partial)
+        _sync_names(target.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """Make sure that new names survive a power cut, if that is possible: what they name is whole in any case."""
+    with suppress(OSError):
+        sync_folder(folder)
 
 
 def _replace(partial: Path, target: Path) -> None:
@@ -172,8 +178,8 @@ def _keep_beside(partial: Path, target: Path) -> str:
         with suppress(FileExistsError):
             rename_new(partial, beside)
             break
-    sync_folder(target.parent)
     _forget(partial)
+    _sync_names(target.parent)
     return (
         f"{shown(target)} exists already: it has appeared since the work began, and is not replaced. "
         f"The finished result is {shown(beside)}."

@@ -38,6 +38,10 @@ class VolumeError(Unet3dError):
     """A volume cannot be read, or is not what it should be."""
 
 
+class AxesError(VolumeError):
+    """A file does not hold one volume by its axes, channels and points in time: other choices may read it."""
+
+
 class OutputError(Unet3dError):
     """A result cannot be written where it was asked for."""
 
@@ -48,6 +52,10 @@ class ModelError(Unet3dError):
 
 class SpecError(Unet3dError):
     """The choices for a run contradict each other or the data."""
+
+
+class PlaceError(SpecError):
+    """Labels do not lie on the voxels of their image, by what both say."""
 
 
 class TrainingError(Unet3dError):

@@ -12,6 +12,7 @@ import psutil
 
 # Of a file that is locked on Windows nobody else can read the locked bytes: one far behind the text is taken.
 _FAR = 1 << 30
+_PROCESSES = Path("/proc")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -49,9 +50,9 @@ def process_start(pid: int) -> int | None:
     On Linux in ticks since the machine began: seconds of the clock change when the clock is set.
     """
     try:
-        if os.path.isdir("/proc/self"):
+        if os.path.isdir(_PROCESSES / "self"):
             # The name of the program stands in parentheses, and may hold some.
-            words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            words = (_PROCESSES / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
             return None if words[0] in (b"Z", b"X") else int(words[19])
         return int(psutil.Process(pid).create_time())
     except (OSError, IndexError, psutil.Error):
@@ -61,4 +62,20 @@ def process_start(pid: int) -> int | None:
 def is_running(pid: int, start: int | None) -> bool:
     """Return whether the process with this number and start is still there; a start of None is not compared."""
     found = process_start(pid)
-    return found is not None and start in (None, found)
+    return _is_hidden(pid) if found is None else start in (None, found)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether there is a process that is not shown, as those of others are on many clusters (hidepid)."""
+    if os.name == "nt" or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        pass
+    except (OSError, OverflowError):
+        return False
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return True

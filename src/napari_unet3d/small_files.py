@@ -38,7 +38,7 @@ def check_regular(file: int | str | os.PathLike[str]) -> None:
         If it is not there, or is a pipe, which would be waited for, a device or a folder.
     """
     if not stat.S_ISREG(os.stat(file).st_mode):
-        raise OSError(errno.EINVAL, "it is no file but a pipe, a device or a folder")
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, not a file")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -233,6 +233,24 @@ def test_clipped_counts_and_saturation_stay_where_they_are():
     assert "exactly 0 or 100" in scaling.notes[0]
 
 
+@pytest.mark.parametrize("at", ["min", "max"])
+@pytest.mark.parametrize("name", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"])
+def test_a_fill_value_at_the_end_of_its_type_is_never_read_as_one_beyond_it(name, at):
+    ends = np.iinfo(name)
+    # Narrow, with a long tail towards the middle of the type.
+    rng, fill = np.random.default_rng(0), getattr(ends, at)
+    away = rng.normal(55, 3, (20, 30, 40)).round()
+    away[:6] = rng.integers(60, 156, (6, 30, 40))
+    away = away.astype(np.int64).astype(name) * np.array((int(ends.max) - int(ends.min)) // 256, name)
+    image = fill + away if at == "min" else fill - away
+    image[6:8] = fill
+    scaling = measure(Normalization(kind="background"), image)
+    assert np.isfinite(scaling.apply(image)).all()
+    read = scaling.without_edges(image)
+    assert read.dtype == image.dtype
+    np.testing.assert_array_equal(read[image != fill], image[image != fill])
+
+
 class Island(Lazy):
     """A volume too large for memory that is 0 but for a small part, which the coarse sample misses."""
 

@@ -19,7 +19,16 @@ from napari_unet3d.core.sampler import PatchSampler
 from napari_unet3d.core.targets import read_targets
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.tasks.augment import GRID, PATCH, PATCH_LABELS, AugmentRequest, augment, mosaic, source_of
+from napari_unet3d.tasks.augment import (
+    GRID,
+    PATCH,
+    PATCH_LABELS,
+    AugmentRequest,
+    AugmentResult,
+    augment,
+    mosaic,
+    source_of,
+)
 from napari_unet3d.tasks.events import TileDone
 from napari_unet3d.tasks.jobs import AugmentJob
 from napari_unet3d.volumes import read_volume
@@ -232,6 +241,21 @@ def test_training_does_the_same_to_the_patches_that_it_cuts_around_annotation(pa
         assert run(pair[0], "--output", tmp_path / f"{seed}.tif", *words) == 0
         assert tifffile.imread(tmp_path / f"{seed}.tif").tobytes() == patch.image.tobytes()
         assert tifffile.imread(tmp_path / f"{seed}-labels.tif").tobytes() == patch.labels.tobytes()
+
+
+def test_padding_far_below_everything_is_read_alike_by_who_measures_it_and_who_is_told(pair):
+    image = np.asarray(read_volume(pair[0]).data[:, :, :]).astype(np.uint16) + 5000
+    image[:, : image.shape[1] // 3] = 0
+    request = AugmentRequest(augment=SPEC, frame=FRAME, corner=(0, -10, 0))
+    first, again = sinks(PATCH), sinks(PATCH)
+    _, result = finished(augment(request, image, None, first, threads=1))
+    told = AugmentResult.model_validate_json(result.model_dump_json()).scaling
+    finished(augment(request.model_copy(update={"scaling": told}), image, None, again, threads=1))
+    assert first[PATCH].tobytes() == again[PATCH].tobytes()
+    scaling = measure(request.normalization, image)
+    assert scaling.read_as
+    assert scaling == Scaling(*result.scaling, notes=scaling.notes)
+    np.testing.assert_array_equal(first[PATCH], augment_image(result.samples[0], image, scaling=scaling))
 
 
 def run(*words):

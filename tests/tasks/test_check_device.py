@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from napari_unet3d.network.devices import select_device
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.network.devices import Device, select_device
 from napari_unet3d.network.exactness import conditions, plan_check
+from napari_unet3d.network.runtime import load_tensorflow
 from napari_unet3d.tasks import speeds
+from napari_unet3d.tasks.check_device import check_device
 from napari_unet3d.tasks.events import Event, Note, Progress
 from napari_unet3d.tasks.predict import plan_prediction, segment
 from napari_unet3d.tasks.specs import PredictSpec
@@ -57,13 +62,26 @@ def test_a_run_of_one_tile_needs_no_check():
     assert not checks(run(tile_shape=None)[1])
 
 
-def test_a_check_that_fails_is_no_failure_of_the_run(monkeypatch):
-    expected, _ = run()
-    monkeypatch.setattr("napari_unet3d.network.exactness.tile_difference", lambda *_, **__: None)
-    for _ in range(2):
-        labels, events = run(output="labels")
-        assert not [event for event in events if isinstance(event, Note)]
-        np.testing.assert_array_equal(labels, expected)
+@pytest.fixture
+def strict_placement():
+    """Let TensorFlow use no other device than the one that it is told to."""
+    config = load_tensorflow().config
+    before = config.get_soft_device_placement()
+    config.set_soft_device_placement(False)
+    yield
+    config.set_soft_device_placement(before)
+
+
+@pytest.mark.usefixtures("strict_placement")
+def test_a_check_that_the_device_cannot_make_is_no_failure_and_is_made_another_time():
+    plan = plan_prediction(VOLUME.shape, MODEL, SPEC)
+    # A run that takes more than any machine has, and a device that is gone.
+    volume = (1 << 16, 1 << 16, 1 << 16)
+    huge = replace(plan, volume_shape=volume, region=Box.whole(volume), input_shape=(1 << 15, 1 << 15, 1 << 15))
+    for run_plan, device in ((huge, select_device("cpu")), (plan, Device("gpu:7", "a GPU that is gone"))):
+        assert [type(event) for event in check_device(run_plan, device)] == [Progress]
+    # What was not found out is not remembered.
+    assert [type(event) for event in check_device(plan, select_device("cpu"))] == [Progress]
 
 
 def test_what_is_kept_of_a_machine_may_be_anything(cache):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -70,7 +71,7 @@ def test_a_segmentation_is_done_with_the_bytes_of_predict_after_its_folder_was_m
 def test_a_model_that_was_replaced_is_refused(folder, capsys):
     write_job(JobFile(job=segment_job(folder, weights_sha256="0" * 64)), folder / "job.json")
     assert command("run", folder / "job.json") == 3
-    assert "its weights are others" in capsys.readouterr().err
+    assert "has changed since you chose it" in capsys.readouterr().err
 
 
 def test_a_training_run_is_that_of_train_and_goes_on(folder, tmp_path):
@@ -123,6 +124,32 @@ def test_what_is_no_job_is_refused_in_one_line(folder, change, said, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+@pytest.mark.parametrize("kind", ["segment", "train", "augment"])
+def test_what_should_be_known_of_the_files_is_said(folder, capsys, kind):
+    with h5py.File(folder / "image.h5", "w") as file:
+        file["data"] = IMAGE.astype(np.float64)
+    with h5py.File(folder / "labels.h5", "w") as file:
+        file.create_dataset("data", LABELS.shape, LABELS.dtype, chunks=(1, *LABELS.shape[1:]))[:-1] = LABELS[:-1]
+    places = {name: OnDisk(path=str(folder / f"{name}.h5")) for name in ("image", "labels")}
+    meanings = Meanings.painted(("background", "ball"))
+    network = NetworkSpec(blocks=0, filters=2, classes=2)
+    spec = TrainSpec(network=network, class_names=meanings.class_names, patch=(24, 24, 24), steps=1, device="cpu")
+    frame = PatchFrame(shape=(24, 24, 24), halo=8, voxel_size=(1, 1, 1))
+    job = {
+        "segment": SegmentJob(model=folder / "model.unet3d", image=places["image"]),
+        "train": TrainJob(spec=spec, pairs=(PairPlace(meanings=meanings, **places),), folder=folder / "run"),
+        "augment": AugmentJob(request=AugmentRequest(frame=frame, seeds=(5,)), **places),
+    }[kind]
+    calibration = None if kind == "train" else ImageCalibration(voxel_size=(1, 1, 1), unit="um")
+    path = write_job(JobFile(job=job, output=folder / "out.tif", calibration=calibration), folder / "job.json")
+    assert command("run", path) == 0
+    said = capsys.readouterr().err
+    assert said.count("float64 is read as float32") == 1
+    assert said.count("chunks were not written") == (kind != "segment")
+    # The job says it.
+    assert "no voxel size" not in said
 
 
 def test_what_lies_only_in_a_window_is_no_job_for_a_file(folder):

@@ -22,6 +22,7 @@ from napari_unet3d.errors import (
 )
 from napari_unet3d.network import training
 from napari_unet3d.network.store import load_model
+from napari_unet3d.tasks.check_images import check_images
 from napari_unet3d.tasks.events import Checkpointed, HeldOut, Note, Started, StepDone, Validated
 from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder
 from napari_unet3d.tasks.run_lock import LOCK_FILE
@@ -175,7 +176,7 @@ def test_other_choices_or_data_are_refused_with_the_difference(tmp_path):
     other = LABELS.copy()
     other[8, 0, 0] = 3 - other[8, 0, 0]
     seen = []
-    with RunFolder(tmp_path / "run") as folder, pytest.raises(TrainingError, match="annotation are others"):
+    with RunFolder(tmp_path / "run") as folder, pytest.raises(TrainingError, match="annotation have changed"):
         seen += train(SPEC, [TrainingPair(IMAGE, other, MEANINGS)], folder, resume=True)
     # Nothing is said of a split that no run has.
     assert not [event for event in seen if isinstance(event, HeldOut | Note)]
@@ -404,6 +405,22 @@ def test_an_image_with_voxels_that_are_no_numbers_is_refused_before_it_is_learnt
         run_to_end(train(SPEC, [PAIR, replace(PAIR, image=image)]))
 
 
+def test_an_image_of_whole_numbers_is_not_read_to_see_that_they_are_numbers():
+    n_read = []
+
+    class Counted:
+        shape = IMAGE.shape
+
+        def __getitem__(self, key):
+            part = IMAGE.astype(np.uint16)[key]
+            n_read.append(part.size)
+            return part
+
+    volumes = read_training_data([PAIR], SPEC).volumes
+    assert not list(check_images([replace(volumes[0], image=Counted())], SPEC.patch))
+    assert n_read == [1]
+
+
 def test_what_training_does_not_read_may_hold_anything():
     labels = np.zeros_like(LABELS)
     labels[8] = LABELS[8]
@@ -444,12 +461,14 @@ def test_a_class_that_is_not_held_out_has_no_score_while_others_have():
 
 
 def test_more_patches_a_step_than_memory_holds_are_refused_by_arithmetic():
-    with pytest.raises(SpecError, match=r"100,000,000 patches a step, .* GiB may be used; [\d,]+ would be possible"):
+    with pytest.raises(
+        SpecError, match=r"100,000,000 patches per step of .* GiB may be used\. [\d,]+ per step would fit"
+    ):
         run_to_end(train(with_changes(batch=100_000_000), [PAIR]))
 
 
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (1.0, float("nan")), (1.0, float("inf"))])
 def test_class_weights_that_mean_nothing_are_refused(weights):
-    with pytest.raises(ValidationError, match=r"class weights of .* cannot be"):
+    with pytest.raises(ValidationError, match=r"class weights .* are not possible"):
         with_changes(class_weights=weights)
     assert with_changes(class_weights=(0.0, 1.0)).weights_of_classes == (0.0, 1.0)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -101,6 +102,17 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, files, capsys, words, said)
     err = capsys.readouterr().err
     assert said in err
     assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_what_should_be_known_of_image_and_labels_is_said_once(tmp_path, files, capsys):
+    with h5py.File(tmp_path / "labels.h5", "w") as file:
+        file.create_dataset("data", LABELS.shape, LABELS.dtype, chunks=(1, *LABELS.shape[1:]))[:-1] = LABELS[:-1]
+    tifffile.imwrite(tmp_path / "image.tif", IMAGE.astype(np.float64))
+    pair = [*files[:-1], tmp_path / "labels.h5"]
+    assert command("train", *pair, *SMALL, "--steps", "1", "--classes", CLASSES, "--output", tmp_path / "run") == 0
+    said = capsys.readouterr().err
+    for text in ("chunks were not written", "float64 is read as float32", "no voxel size"):
+        assert said.count(text) == 1
 
 
 def test_labels_of_another_size_are_refused_with_both(tmp_path, files, capsys):
@@ -310,6 +322,17 @@ def test_a_model_of_a_run_that_is_forced_to_begin_again_stays_until_there_is_a_b
     assert (run / BEST / "mark").is_file() or load_model(run / BEST).card.metrics["dice ball"] > score
 
 
+def test_curves_of_a_run_that_begins_again_are_set_aside_and_never_replaced(copied, capsys):
+    run, words = copied
+    for name in ("history-1.csv", "history-2.csv"):
+        before = (run / HISTORY_FILE).read_bytes()
+        remove(run / CHECKPOINT_FILE)
+        assert command(*words, "--force", "--steps", "2") == 0
+        assert f"The curves so far are kept as {run / name}" in capsys.readouterr().err
+        assert (run / name).read_bytes() == before
+        assert [int(row["step"]) for row in RunFolder(run).history() if row["kind"] == "step"] == [1, 2]
+
+
 def test_a_model_that_cannot_be_compared_is_set_aside_and_never_replaced(copied, capsys):
     run, words = copied
     remove(run / CHECKPOINT_FILE)
@@ -369,7 +392,7 @@ def test_a_history_that_is_nearly_all_hole_and_a_pipe_as_a_checkpoint_are_refuse
         remove(run / CHECKPOINT_FILE)
         os.mkfifo(run / CHECKPOINT_FILE)
         assert command(*words) == 3
-        assert "it is no file but a pipe" in capsys.readouterr().err
+        assert "it is a pipe, a device or a folder, not a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("weights", ["-1,1", "0,0", "nan,1"])
@@ -378,13 +401,13 @@ def test_class_weights_that_weigh_nothing_are_refused(tmp_path, files, capsys, w
         command("train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--class-weights", weights)
         == 3
     )
-    assert "Class weights are 0 or more, and not all 0" in capsys.readouterr().err
+    assert "each must be finite and at least 0, and one must be above 0" in capsys.readouterr().err
 
 
 def test_a_batch_that_no_memory_holds_is_refused_by_arithmetic(tmp_path, files, capsys):
     words = ["train", *files, "--classes", CLASSES, *SMALL, "--output", tmp_path / "run", "--batch", "100000000"]
     assert command(*words) == 3
     said = capsys.readouterr().err
-    assert "100,000,000 patches a step" in said
-    possible = int(said.partition("may be used; ")[2].split()[0].replace(",", ""))
+    assert "100,000,000 patches per step" in said
+    possible = int(said.partition("may be used. ")[2].split()[0].replace(",", ""))
     assert 1 <= possible < 100_000_000

@@ -60,8 +60,9 @@ def test_a_star_is_a_number_if_any_name_fits_so(suffix):
     assert order_slices(_shuffled(names), "s", f"z*{suffix}.tif").names == tuple(names[6:])
 
 
-def test_positions_in_decimals_are_numbers():
-    names = [f"z{z:.2f}um.tif" for z in (8.5, 9.0, 9.5, 10.0, 10.5)]
+@pytest.mark.parametrize("step", [0.5, 0.9, 0.25, 1.5])
+def test_positions_in_decimals_are_numbers(step):
+    names = [f"z{8.5 + step * k:.2f}um.tif" for k in SIX]
     assert order_slices(_shuffled(names), "s").names == tuple(names)
 
 

@@ -217,6 +217,9 @@ def test_metadata_in_a_file_of_its_own_are_read_from_beside(tmp_path):
     volume = read_volume(path)
     assert np.array_equal(volume.data[...], VALUES)
     assert volume.voxel_size == (1.0, 0.2, 0.2)
+    assert not any("more file" in note for note in volume.notes)
+    renamed = path.rename(tmp_path / "renamed.ome.tif")
+    assert np.array_equal(read_volume(renamed).data[...], VALUES)
     with pytest.raises(VolumeError, match=r"is the metadata of an OME-TIFF; pass one of the \.ome\.tif"):
         read_volume(tmp_path / "a.companion.ome")
 

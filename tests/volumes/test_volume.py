@@ -54,6 +54,13 @@ def test_what_is_missing_or_wrong_in_a_voxel_size_is_noted(sizes, unit, words):
     assert any(words in note for note in calibrate(sizes, unit).notes)
 
 
+@pytest.mark.parametrize("unit", ["pixel", "foo"])
+def test_a_size_without_a_length_beside_others_is_said_and_is_1(unit):
+    found = calibrate({"z": 2.0, "y": 0.5, "x": 0.5}, {"z": unit, "y": "um", "x": "um"})
+    assert (found.sizes, found.unit) == ((None, 0.5, 0.5), "um")
+    assert found.notes == (f"The voxel size along z is 2 {unit}, which is no length; 1 um is used.",)
+
+
 def test_a_volume_in_memory_says_its_shape_channels_and_bytes():
     volume = Volume.from_array(np.zeros((2, 3, 4, 5), np.uint16), (1.0, 1.0, 1.0), "um")
     assert (volume.shape, volume.n_channels, volume.nbytes, volume.is_lazy) == ((2, 3, 4), 5, 240, False)

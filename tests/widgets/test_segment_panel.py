@@ -283,7 +283,7 @@ def test_a_model_that_was_written_anew_begins_anew(qtbot, panel, session, image,
     # A run that was stopped before is refused by the worker too, however it is continued.
     session.segmentation.start()
     ended(qtbot, session)
-    assert "is not the model any more that was chosen" in str(session.segmentation.error)
+    assert "has changed since you chose it" in str(session.segmentation.error)
 
 
 def test_a_damaged_model_is_said_and_another_one_works(qtbot, panel, session, image, tmp_path, models_folder):

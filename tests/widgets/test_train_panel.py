@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -209,7 +211,7 @@ def test_pairs_are_listed_and_learnt_from_together(panel, session, viewer, qtbot
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s, v: setattr(s.labels, "scale", (0.5, 0.3, 0.2)), "does not lie on the voxels of 'cells'"),
+        (lambda s, v: setattr(s.labels, "scale", (0.5, 0.3, 0.2)), "their voxels must be of one size"),
         (lambda s, v: setattr(s.labels, "data", np.zeros_like(LABELS)), "no annotated voxels"),
         (lambda s, v: setattr(s.labels, "data", np.full_like(LABELS, 7)), "mean no class: 7"),
         (lambda s, v: v.layers.remove(s.labels), "Choose the labels in Data"),
@@ -220,6 +222,20 @@ def test_what_is_missing_is_said_and_start_waits(panel, session, viewer, qtbot, 
     panel.look()
     qtbot.waitUntil(lambda: said in panel._plan.value)
     assert not panel.start.enabled
+
+
+def test_labels_that_say_that_they_lie_elsewhere_are_laid_on_their_image_by_a_button(panel, session, viewer, qtbot):
+    labels, image = session.labels, session.image
+    assert panel.lay.native.isHidden()
+    labels.scale, labels.translate = (4.0, 4.0, 4.0), (100.0, 0.0, 0.0)
+    panel.look()
+    qtbot.waitUntil(lambda: not panel.lay.native.isHidden())
+    assert "press 'Lay labels on image'" in panel._plan.value
+    panel.lay.native.click()
+    qtbot.waitUntil(lambda: panel.start.enabled)
+    assert panel.lay.native.isHidden()
+    for name in ("scale", "translate", "units"):
+        assert list(getattr(labels, name)) == list(getattr(image, name))
 
 
 def test_a_stroke_is_learnt_from_without_asking(panel, session, qtbot):
@@ -309,3 +325,11 @@ def test_pairs_with_other_classes_are_said_and_counted_apart(panel, session, vie
     qtbot.waitUntil(lambda: "different classes" in panel._plan.value)
     assert not panel.start.enabled
     assert [row[1] for row in panel._table.rows] == [f"{int((value == LABELS).sum()):,}" for value in (1, 2)]
+
+
+def test_a_class_without_a_score_has_no_best_one():
+    curves = Curves(("background", "ball", "ring"), steps=[1, 2], losses=[1.0, 0.5])
+    curves.scored, curves.held_out = [1, 2], [1.0, 0.5]
+    curves.dice, curves.iou, curves.voxels = [(math.nan, 0.5), (math.nan, 0.5)], [(math.nan, 0.3)] * 2, [(9, 4)] * 2
+    assert curves.best_dice(0) is None
+    assert curves.best_dice(1) == (0.5, 1)

@@ -206,10 +206,15 @@ def predict(
     ] = False,
     high: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Clean-up: a component needs a voxel above it, default 0.98."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Clean-up: keep an object only if some voxel is above this probability, by default 0.98.",
+        ),
     ] = None,
     low: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Clean-up: components are voxels above this, by default 0.2.")
+        float | None,
+        typer.Option(min=0, max=1, help="Clean-up: grow it to all connected voxels above this one, by default 0.2."),
     ] = None,
     min_voxels: Annotated[
         int | None, typer.Option(min=0, help="Clean-up: components with fewer are removed, by default 2000.")
@@ -389,7 +394,7 @@ def demo(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0 done, 1 not foreseen, 2 usage, 3 bad input, 4 not all done, 130 stopped."""
+    """Run the command line; exit with 0 done, 1 unexpected error, 2 usage, 3 bad input, 4 not all done, 130 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Accepted anywhere, because it is typed after a command has failed.
     debug = _DEBUG_FLAG in words

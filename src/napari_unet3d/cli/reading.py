@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import AxesError
 
 if TYPE_CHECKING:
     from napari_unet3d.volumes import Volume
@@ -40,13 +40,13 @@ def read_labels(path: str, axes: str | None, timepoint: int | None) -> Volume:
 
     try:
         return read_volume(path, kind="labels")
-    except VolumeError:
+    except AxesError:
         choices = [(axes, timepoint), (None, timepoint), (axes and axes.replace("c", ""), timepoint), (axes, None)]
         for letters, time in choices:
             if letters is None and time is None:
                 continue
             try:
                 return read_volume(path, axes=letters, timepoint=time, kind="labels")
-            except VolumeError:
+            except AxesError:
                 continue
         raise

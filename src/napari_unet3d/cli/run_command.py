@@ -22,7 +22,8 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training run.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on with it although choices or data are others than before.")
+        bool,
+        typer.Option("--force", help="Resume even if choices or data have changed, or parts of the run are lost."),
     ] = False,
 ) -> None:
     """Do what was chosen in the window: segment, train or augment, with the same bytes."""

@@ -57,7 +57,7 @@ def say_unforeseen(error: BaseException, *, with_trace: bool) -> None:
         say(trace.rstrip(), to_error=True)
     reason = " ".join(str(error).split())
     what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    say(f"error: this was not foreseen ({what}). {_kept(trace)} --debug shows it here.", to_error=True)
+    say(f"error: an unexpected error ({what}). {_kept(trace)}", to_error=True)
 
 
 def _kept(trace: str) -> str:
@@ -68,8 +68,8 @@ def _kept(trace: str) -> str:
         words = " ".join(map(shown, sys.argv[1:]))
         Path(log).write_text(f"{words}\n{trace}", encoding="utf-8", errors="backslashreplace")
     except OSError as failure:
-        return f"It could not be written to a log file ({failure.strerror})."
-    return f"What is known of it is in {shown(log)};"
+        return f"Details could not be written to a log file ({failure.strerror}); --debug shows them here."
+    return f"Details are in {shown(log)}; --debug shows them here."
 
 
 def say_for_libraries() -> None:

@@ -53,9 +53,9 @@ def train(
     patch: Annotated[
         str | None, typer.Option(metavar="N or Z,Y,X", help="What goes into the network at a time.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Patches a step, by default 1.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Patches per step, by default 1.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="At most, by default 1000.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed for weights, dropout and patches.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest; it warms up to it and decays.")] = None,
     class_weights: Annotated[
         str | None, typer.Option(metavar="W0,W1,..", help="Weight of a voxel by its class, in the cross-entropy.")
@@ -84,7 +84,8 @@ def train(
     same_place: SamePlace = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on although choices or data are others than before.")
+        bool,
+        typer.Option("--force", help="Resume even if choices or data have changed, or parts of the run are lost."),
     ] = False,
 ) -> None:
     """Train a network on what is painted. Ctrl-C stops it and keeps all; --resume goes on."""
@@ -145,12 +146,15 @@ def training_run(
     """Return the run that was asked for."""
     from napari_unet3d.core.annotation import add_counts
     from napari_unet3d.network.store import load_model
+    from napari_unet3d.tasks.files import notes_on_numbers
     from napari_unet3d.tasks.recipes import guessed_meanings, meanings_from
     from napari_unet3d.tasks.run_folder import RunFolder
     from napari_unet3d.tasks.train_files import train_files, training_pair, values_of
 
-    for image, _ in volumes:
-        say_notes(image.notes)
+    for image, painted in volumes:
+        # Labels whose voxel size is not known have that of their image.
+        theirs = painted.notes if painted.calibration.has_unit else notes_on_numbers(painted)
+        say_notes(tuple(dict.fromkeys((*image.notes, *theirs))))
     if classes is None:
         counts: dict[int, int] = {}
         for _, painted in volumes:

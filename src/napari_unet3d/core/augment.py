@@ -19,7 +19,7 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.deformation import Deformation, Floats
 from napari_unet3d.core.geometry import AXES, Shape
 from napari_unet3d.core.intensity import Intensity
-from napari_unet3d.core.normalize import Scaling
+from napari_unet3d.core.normalize import Scaling, WithoutEdges
 from napari_unet3d.core.resample import resample, resample_labels
 from napari_unet3d.core.tiling import Readable
 
@@ -188,6 +188,8 @@ def augment_image(
     """
     shape = sample.frame.shape
     box = Box.whole(shape) if box is None else box
+    if scaling is not None and scaling.read_as:
+        image = WithoutEdges(image, scaling)
     values = resample(image, sample.deformation, sample.intensity.needs(box, shape), threads=threads)
     channels = [values] if values.ndim == 3 else [np.ascontiguousarray(part) for part in np.moveaxis(values, -1, 0)]
     done = [

@@ -255,7 +255,7 @@ def training_bytes(shape: Sequence[int], spec: NetworkSpec, *, batch: int = 1, b
     spec
         The network.
     batch
-        Patches a step.
+        Patches per step.
     bytes_per_value
         4 for float32, 2 for mixed precision.
     """

@@ -32,6 +32,9 @@ _NEAR = 4
 _FOR_STEPS = 1 << 16
 
 Kind = Literal["none", "fixed", "percentiles", "zscore", "background"]
+ReadAs = tuple[tuple[tuple[float, float], ...], ...]
+# Offsets, scales, and what fill values are read as where that is another value.
+ScalingNumbers = tuple[tuple[float, ...], tuple[float, ...]] | tuple[tuple[float, ...], tuple[float, ...], ReadAs]
 
 
 class Normalization(BaseModel):
@@ -75,16 +78,21 @@ class Scaling:
     ----------
     offset, scale
         Applied as ``(value - offset) * scale``.
-    notes
-        What the user should know about the intensities.
     read_as
         Of each channel, (fill value, what it is read as): an edge of padding far below all else is no object.
+    notes
+        What the user should know about the intensities.
     """
 
     offset: tuple[float, ...]
     scale: tuple[float, ...]
+    read_as: ReadAs = ()
     notes: tuple[str, ...] = ()
-    read_as: tuple[tuple[tuple[float, float], ...], ...] = ()
+
+    @property
+    def numbers(self) -> ScalingNumbers:
+        """Return what makes it again, ``Scaling(*numbers)``, without the notes."""
+        return (self.offset, self.scale, self.read_as) if self.read_as else (self.offset, self.scale)
 
     def apply(self, voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return the scaled voxels, (z, y, x, c) float32; the argument is not changed.
@@ -187,7 +195,7 @@ def measure(normalization: Normalization, volume: Readable) -> Scaling:
         notes += _notes(sample, spread, read_as[-1], which)
         offsets.append(offset)
         scales.append(1.0 / spread if spread > 0 else 0.0)
-    return Scaling(tuple(offsets), tuple(scales), tuple(notes), tuple(read_as) if any(read_as) else ())
+    return Scaling(tuple(offsets), tuple(scales), tuple(read_as) if any(read_as) else (), tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +233,12 @@ def _read_as(sample: _Sample) -> tuple[tuple[float, float], ...]:
     for fill in map(float, sample.fills):
         if not median - _NEAR * below <= fill <= median + _NEAR * above:
             value = median + (-_NEAR if fill < median else _NEAR) * below
-            moved.append((fill, value if rest.dtype.kind == "f" else float(round(value))))
+            if rest.dtype.kind != "f":
+                value = float(round(value))
+            # Never away from the rest: beyond the fill value there may be no number of this type.
+            value = max(value, fill) if fill < median else min(value, fill)
+            if value != fill:
+                moved.append((fill, value))
     return tuple(moved)
 
 

@@ -269,7 +269,7 @@ class LocalEngine:
                         # A box was not taken, and whoever waits for it would wait for ever.
                         self._kill()
                     raise EngineError(
-                        f"The worker met an error that was not foreseen. Its log is {self.log}",
+                        f"The worker hit an unexpected error. Its log is {shown(self.log)}",
                         message.task.error or "",
                     )
                 case ResponseType.CRASH:

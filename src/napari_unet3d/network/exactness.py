@@ -105,8 +105,9 @@ def tile_difference(check: Check, device: Device, *, reserve: int = 0) -> float 
     Returns
     -------
     float or None
-        None where the device had no memory left for it.
+        None where the device had no memory left for it, or could not compute it.
     """
+    tf = runtime.load_tensorflow()
     rng = np.random.default_rng(0)
     image = rng.normal(size=(*check.whole, check.spec.channels)).astype(np.float32)
     weights = {name: _random(rng, name, shape) for name, shape in check.spec.weight_shapes.items()}
@@ -122,7 +123,7 @@ def tile_difference(check: Check, device: Device, *, reserve: int = 0) -> float 
         runtime.reserve(device, reserve)
         alone = probabilities(of_part(image, check.part))
         within = of_part(probabilities(image), alone.shape)
-    except OutOfMemoryError:
+    except (OutOfMemoryError, tf.errors.OpError):
         return None
     return float(np.abs(alone - within).max())
 

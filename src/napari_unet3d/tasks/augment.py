@@ -20,7 +20,7 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.deformation import Deformation
 from napari_unet3d.core.geometry import LONGEST_PATCH, Shape
 from napari_unet3d.core.intensity import Intensity
-from napari_unet3d.core.normalize import Normalization, Scaling, measure
+from napari_unet3d.core.normalize import Normalization, Scaling, ScalingNumbers, measure
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.resample import hold, resample, resample_labels
 from napari_unet3d.core.sampler import PatchSource
@@ -53,7 +53,7 @@ class AugmentRequest(Spec):
     normalization
         From intensities to the network's units.
     scaling
-        Offsets and scales of the channels, if they were measured before; None measures them.
+        The numbers of a `Scaling`, if they were measured before; None measures them.
     first
         What is wanted before the rest, in voxels of the patch.
     replay
@@ -65,7 +65,7 @@ class AugmentRequest(Spec):
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
     corner: Shape | None = None
     normalization: Normalization = Normalization(kind="background")
-    scaling: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    scaling: ScalingNumbers | None = None
     first: Box | None = None
     replay: Sample | None = None
 
@@ -89,7 +89,7 @@ class AugmentResult(Spec):
     folded
         For each, the share of the patch in which the displacement folds the volume over itself.
     normalization, scaling
-        As it was asked for, and the offsets and scales of the channels that it gave.
+        As it was asked for, and the numbers of the `Scaling` that it gave.
     preparing_seconds, seconds
         How long the compiler took, or the reading of what it made before; and the rest.
     """
@@ -98,7 +98,7 @@ class AugmentResult(Spec):
     samples: tuple[Sample, ...]
     folded: tuple[float, ...]
     normalization: Normalization
-    scaling: tuple[tuple[float, ...], tuple[float, ...]]
+    scaling: ScalingNumbers
     preparing_seconds: float
     seconds: float
 
@@ -166,7 +166,7 @@ def augment(
         samples=samples,
         folded=tuple(sample.folded for sample in samples),
         normalization=request.normalization,
-        scaling=(scaling.offset, scaling.scale),
+        scaling=scaling.numbers,
         preparing_seconds=preparing,
         seconds=time.perf_counter() - begun - preparing,
     )

@@ -14,7 +14,7 @@ from napari_unet3d import atomic
 from napari_unet3d.core.augment import Sample
 from napari_unet3d.core.augmentation import AugmentSpec
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.normalize import Scaling
+from napari_unet3d.core.normalize import Scaling, ScalingNumbers
 from napari_unet3d.errors import OutputError, SpecError, VolumeError, shown
 from napari_unet3d.small_files import read_small
 from napari_unet3d.stopping import uninterrupted
@@ -43,7 +43,7 @@ class AugmentRecord(Spec):
     shape, dtype
         Of the image, (z, y, x) or (z, y, x, c).
     scaling
-        Offsets and scales of the channels.
+        The numbers of a `Scaling`.
     sample
         What was done.
     """
@@ -53,7 +53,7 @@ class AugmentRecord(Spec):
     labels: str | None = None
     shape: tuple[int, ...]
     dtype: str
-    scaling: tuple[tuple[float, ...], tuple[float, ...]]
+    scaling: ScalingNumbers
     sample: Sample
 
 

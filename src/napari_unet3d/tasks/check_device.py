@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def check_device(plan: TilePlan, device: Device) -> Iterator[Progress | Note]:
     """Yield a note if tiles on a device differ from one pass; the check is made where nobody knows yet.
 
-    Where it fails, or takes more memory than the run, nothing is said: it is made with a later run.
+    Where the device cannot make it, or every check takes more memory than the run, nothing is said: it is made with a
+    later run.
 
     Parameters
     ----------

@@ -35,13 +35,12 @@ def check_images(volumes: Sequence[AnnotatedVolume], reach: Shape) -> Iterator[P
     """
     for number, volume in enumerate(volumes, start=1):
         boxes = _boxes(volume, reach)
+        if not boxes or not _has_fractions(volume, boxes[0]):
+            continue
         n_bad, first = 0, None
         for done, box in enumerate(boxes):
             yield Progress("reading the images", done, len(boxes))
-            voxels = np.asarray(volume.image[box.slices])
-            if voxels.dtype.kind != "f":
-                break
-            finite = finite_voxels(voxels)
+            finite = finite_voxels(np.asarray(volume.image[box.slices]))
             if finite is not None:
                 n_bad += int(np.count_nonzero(~finite))
                 first = first or tuple(int(a + b[0]) for a, b in zip(np.argwhere(~finite)[0], box, strict=True))
@@ -50,6 +49,11 @@ def check_images(volumes: Sequence[AnnotatedVolume], reach: Shape) -> Iterator[P
                 f"Image {number} holds {NOT_FINITE}: {n_bad:,} voxels in what training reads of it, the first one at "
                 f"{first} (z, y, x). Set them to a number, such as that of the background, and start again."
             )
+
+
+def _has_fractions(volume: AnnotatedVolume, box: Box) -> bool:
+    """Return whether the voxels are no whole numbers, from a first one."""
+    return np.asarray(volume.image[tuple(slice(start, start + 1) for start, _ in box)]).dtype.kind == "f"
 
 
 def _boxes(volume: AnnotatedVolume, reach: Shape) -> list[Box]:

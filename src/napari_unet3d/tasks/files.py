@@ -107,6 +107,11 @@ def check_apart(volume: Volume, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{shown(target)} is, or holds, the volume that it would be made from. Choose another name.")
 
 
+def notes_on_numbers(volume: Volume) -> tuple[str, ...]:
+    """Return the notes of a volume without those on its voxel size, for where that is taken from elsewhere."""
+    return tuple(note for note in volume.notes if note not in volume.calibration.notes)
+
+
 def _sizes(values: list[float] | tuple[float, ...]) -> str:
     return " x ".join(f"{value:.3g}" for value in values)
 

@@ -7,7 +7,7 @@ and its model can be copied to a cluster.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,8 +18,8 @@ from napari_unet3d import atomic
 from napari_unet3d.errors import SpecError, shown
 from napari_unet3d.small_files import read_small
 from napari_unet3d.tasks.augment_files import augment_files
-from napari_unet3d.tasks.events import Event
-from napari_unet3d.tasks.files import predict_file
+from napari_unet3d.tasks.events import Event, Note
+from napari_unet3d.tasks.files import notes_on_numbers, predict_file
 from napari_unet3d.tasks.jobs import AugmentJob, OnDisk, SegmentJob, TrainJob, cached_model, model_of, pairs_of
 from napari_unet3d.tasks.specs import FOLDER, PathOnDisk, Spec
 from napari_unet3d.tasks.train_files import train_files
@@ -149,9 +149,16 @@ def run_job(
         raise SpecError("The job does not say where its image lies.")
     image = _volume(job.image, file.calibration)
     if isinstance(job, SegmentJob):
-        return predict_file(image, model_of(job), job.spec, output, overwrite=overwrite)
+        return _after(image.notes, predict_file(image, model_of(job), job.spec, output, overwrite=overwrite))
     labels = None if job.labels is None else read_volume(**job.labels.model_dump(), kind="labels")
-    return augment_files(image, labels, job.request, output, overwrite=overwrite)
+    notes = (*image.notes, *(() if labels is None else notes_on_numbers(labels)))
+    return _after(notes, augment_files(image, labels, job.request, output, overwrite=overwrite))
+
+
+def _after(notes: Iterable[str], run: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
+    """Say what should be known of the input, each once, and do the work."""
+    yield from map(Note, dict.fromkeys(notes))
+    return (yield from run)
 
 
 def _volume(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
@@ -159,4 +166,5 @@ def _volume(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
     if calibration is None:
         return volume
     named = [dict(zip("zyx", numbers, strict=True)) for numbers in (calibration.voxel_size, calibration.translate)]
-    return replace(volume, calibration=calibrate(named[0], calibration.unit, named[1]))
+    known = calibrate(named[0], calibration.unit, named[1])
+    return replace(volume, calibration=known, notes=notes_on_numbers(volume))

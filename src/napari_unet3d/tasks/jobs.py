@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,11 +23,11 @@ from napari_unet3d.core.coverage import DoneTiles
 from napari_unet3d.core.geometry import Shape
 from napari_unet3d.core.postprocess import Writable
 from napari_unet3d.core.tiling import Readable
-from napari_unet3d.errors import ModelError, VolumeError
+from napari_unet3d.errors import ModelError, VolumeError, shown
 from napari_unet3d.network.devices import Device
 from napari_unet3d.tasks.augment import AugmentRequest, AugmentResult, augment
 from napari_unet3d.tasks.events import Event
-from napari_unet3d.tasks.files import remember_run
+from napari_unet3d.tasks.files import notes_on_numbers, remember_run
 from napari_unet3d.tasks.live import LivePreview
 from napari_unet3d.tasks.predict import predict
 from napari_unet3d.tasks.run_folder import RunFolder
@@ -227,14 +228,12 @@ def model_of(job: SegmentJob) -> Model:
         If it is not there, or has other weights than when it was chosen.
     """
     if job.weights_sha256 not in (None, _weights_of(job.model)):
-        raise ModelError(
-            f"{job.model} is not the model any more that was chosen: its weights are others. Choose it again."
-        )
+        raise ModelError(f"The model in {shown(job.model)} has changed since you chose it. Choose it again.")
     return cached_model(job.model)
 
 
 def pairs_of(job: TrainJob, arrays: Mapping[str, Writable]) -> list[TrainingPair]:
-    """Return what a job learns from.
+    """Return what a job learns from; volumes on disk with what should be known of their numbers.
 
     Raises
     ------
@@ -243,16 +242,18 @@ def pairs_of(job: TrainJob, arrays: Mapping[str, Writable]) -> list[TrainingPair
     """
     pairs = []
     for number, place in enumerate(job.pairs):
-        image = _readable(place.image, image_of(number), arrays)
-        labels = _readable(place.labels, labels_of(number), arrays, "labels")
+        image, on_image = _noted(place.image, image_of(number), arrays)
+        labels, on_labels = _noted(place.labels, labels_of(number), arrays, "labels")
         if image is None or labels is None:
             raise VolumeError(f"Pair {number + 1} lacks its image or its labels.")
-        pairs.append(TrainingPair(_near(image), labels, place.meanings, place.origin, place.voxel_size, place.unit))
+        space = place.origin, place.voxel_size, place.unit
+        pairs.append(TrainingPair(_near(image), labels, place.meanings, *space, notes=(*on_image, *on_labels)))
     return pairs
 
 
 def _train(job: TrainJob, arrays: Mapping[str, Writable]) -> Generator[Event, None, TrainJobResult]:
-    pairs = pairs_of(job, arrays)
+    # What the notes say was said when the window has read the volumes.
+    pairs = [replace(pair, notes=()) for pair in pairs_of(job, arrays)]
     live = LivePreview(0, arrays[FOCUS], arrays[LIVE]) if FOCUS in arrays and LIVE in arrays else None
     start = None if job.start is None else cached_model(job.start)
     with RunFolder(job.folder) as folder:
@@ -282,7 +283,16 @@ def labels_of(number: int) -> str:
 def _readable(
     place: OnDisk | None, name: str, arrays: Mapping[str, Writable], kind: Literal["image", "labels"] = "image"
 ) -> Readable | None:
-    return arrays.get(name) if place is None else read_volume(**place.model_dump(), kind=kind).data
+    return _noted(place, name, arrays, kind)[0]
+
+
+def _noted(
+    place: OnDisk | None, name: str, arrays: Mapping[str, Writable], kind: Literal["image", "labels"] = "image"
+) -> tuple[Readable | None, tuple[str, ...]]:
+    if place is None:
+        return arrays.get(name), ()
+    volume = read_volume(**place.model_dump(), kind=kind)
+    return volume.data, notes_on_numbers(volume)
 
 
 def _weights_of(path: Path) -> str:

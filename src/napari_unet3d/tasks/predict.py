@@ -34,7 +34,7 @@ from napari_unet3d.core.tiling import TILES_READ_AHEAD, Readable, Tile, TilePlan
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.tasks.check_device import check_device
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
-from napari_unet3d.tasks.reading import share_memory
+from napari_unet3d.tasks.shares import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def plan_prediction(
     device: Device | None = None,
     *,
     volume: Readable | None = None,
+    sink: Writable | None = None,
 ) -> TilePlan:
     """Return the plan of a run: what the device has free decides, unless the spec does.
 
@@ -83,8 +84,8 @@ def plan_prediction(
         The choices for the run.
     device
         Where it runs; None takes the device that the spec names.
-    volume
-        What is read, if that takes memory that the run has to share; it is told how much it may keep.
+    volume, sink
+        What is read, which is told how much it may keep, and what is written to; None takes no memory for them.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def plan_prediction(
     device = device or select_device(spec.device)
     memory = spec.memory_bytes or usable_memory(device)
     # A GPU has a memory of its own; the reader's is that of the machine.
-    reading = 0 if device.is_gpu else share_memory(volume, memory)
+    reading = 0 if device.is_gpu else share_memory(volume, sink, memory)
     return plan_tiles(
         shape,
         model.spec,
@@ -149,7 +150,7 @@ def predict(
     begun = time.perf_counter()
     model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
     device = select_device(spec.device)
-    plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume)
+    plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sink)
     if tuple(sink.shape[:3]) != plan.region.shape:
         raise SpecError(f"The result has the shape {plan.region.shape}; the output that was passed has {sink.shape}.")
     scaling = measure(model.card.normalization, volume)

@@ -59,7 +59,7 @@ def _changed(folder: RunFolder, record: RunRecord, losses: list[str]) -> list[st
         return []
     changed = differences(old.spec, record.spec, but=("device",))
     if old.data != record.data:
-        changed.append("the images or their annotation are others")
+        changed.append("the images or their annotation have changed")
     if old.start != record.start:
         changed.append("it starts from another model")
     return changed
@@ -105,16 +105,16 @@ def _refuse(folder: RunFolder, changed: list[str], losses: list[str]) -> None:
         )
 
 
-def set_aside(model: Path) -> Path:
-    """Give a model that cannot be compared with others a name under which nothing replaces it, and return that."""
+def set_aside(kept: Path) -> Path:
+    """Give a file or folder of a run that begins again a name under which nothing replaces it, and return that."""
     from napari_unet3d.renames import rename_new
 
     number = 0
     while True:
         number += 1
-        aside = model.with_name(f"{model.stem}-{number}{model.suffix}")
+        aside = kept.with_name(f"{kept.stem}-{number}{kept.suffix}")
         try:
-            rename_new(model, aside)
+            rename_new(kept, aside)
         except FileExistsError:
             continue
         return aside

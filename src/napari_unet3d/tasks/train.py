@@ -43,7 +43,7 @@ from napari_unet3d.tasks.events import (
 )
 from napari_unet3d.tasks.live import LivePreview, Watcher
 from napari_unet3d.tasks.resuming import Found, find_run, set_aside
-from napari_unet3d.tasks.run_folder import BEST, LAST, RunFolder, RunRecord
+from napari_unet3d.tasks.run_folder import BEST, HISTORY_FILE, LAST, RunFolder, RunRecord
 from napari_unet3d.tasks.train_spec import TrainSpec
 from napari_unet3d.tasks.training_data import TrainingData, TrainingPair, read_training_data
 from napari_unet3d.tasks.validate import Scores, ValidationSet
@@ -196,6 +196,8 @@ class _Run:
         if self.folder is not None:
             # Only now it is known that the checkpoint fits.
             self.folder.begin(self.record)
+            if checkpoint is None:
+                yield from self._spare_curves()
             self.folder.forget_after(self.position.step, self.extra)
             if checkpoint is None:
                 # From now on a folder without one has lost it.
@@ -243,8 +245,8 @@ class _Run:
         if self.spec.batch > 1 and self._bytes(patch) > free:
             fits = next((n for n in _halves(self.spec.batch) if self._bytes(patch, n) <= free), 1)
             raise SpecError(
-                f"{self.spec.batch:,} patches a step, of {times(patch)} voxels, take {self._bytes(patch) / 2**30:,.1f} "
-                f"GiB and {free / 2**30:.1f} GiB may be used; {fits:,} would be possible (--batch)."
+                f"{self.spec.batch:,} patches per step of {times(patch)} voxels need {self._bytes(patch) / 2**30:,.1f} "
+                f"GiB, but only {free / 2**30:.1f} GiB may be used. {fits:,} per step would fit (--batch)."
             )
         if patch != self.position.patch:
             needed = self._bytes(self.position.patch)
@@ -276,6 +278,15 @@ class _Run:
         steps = model.card.training.get("steps")
         self._moved(best_score=score, best_step=steps if isinstance(steps, int) else 0)
         yield Note("The best model so far stays until there is a better one.")
+
+    def _spare_curves(self) -> Generator[Event, None, None]:
+        """Let the curves of a run that begins again at its first step stay, under another name."""
+        history = None if self.folder is None else self.folder.path / HISTORY_FILE
+        if history is None or not os.path.lexists(history):
+            return
+        with writing(history, 0):
+            aside = set_aside(history)
+        yield Note(f"The curves so far are kept as {shown(aside)}.")
 
     def _score_of_other(self, model: Model) -> float | None:
         """Return the score of a model on what this run holds out; None if it is of another kind, or nothing is."""

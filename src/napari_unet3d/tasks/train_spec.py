@@ -36,7 +36,7 @@ class TrainSpec(Spec):
     patch
         Input shape (z, y, x) of a training patch.
     batch
-        Patches a step.
+        Patches per step.
     steps
         At most.
     seed
@@ -93,7 +93,9 @@ class TrainSpec(Spec):
         weights = self.weights_of_classes
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             told = ", ".join(f"{weight:g}" for weight in weights)
-            raise ValueError(f"class weights of {told} cannot be: each is 0 or more, finite, and one at least above 0")
+            raise ValueError(
+                f"class weights {told} are not possible: each must be finite and at least 0, and one must be above 0"
+            )
         if max(self.patch) > LONGEST_PATCH:
             raise ValueError(f"a patch has at most {LONGEST_PATCH:,} voxels along an axis, not {max(self.patch):,}")
         output_shape(self.patch, blocks=self.network.blocks)

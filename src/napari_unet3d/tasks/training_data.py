@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.geometry import Shape, reach
-from napari_unet3d.core.normalize import WithoutEdges, measure, sample_voxels
+from napari_unet3d.core.normalize import measure, sample_voxels
 from napari_unet3d.core.patches import AnnotatedVolume
 from napari_unet3d.core.targets import Targets, read_targets
 from napari_unet3d.core.tiling import Readable
@@ -39,7 +39,7 @@ class TrainingPair:
     voxel_size, unit
         Of the image.
     notes
-        What had to be assumed about the place of the labels, a sentence each.
+        What should be known of the two, such as what had to be assumed about their places; a sentence each.
     """
 
     image: Readable
@@ -100,7 +100,7 @@ def read_training_data(pairs: Sequence[TrainingPair], spec: TrainSpec) -> Traini
         raise SpecError("There is nothing to train on: no image with labels was passed.")
     volumes = tuple(_annotated(pair, spec) for pair in pairs)
     targets = [volume.targets for volume in volumes]
-    images = [_image_fingerprint(pair.image) for pair in pairs]
+    images = [_image_fingerprint(volume) for volume in volumes]
     split = _split(spec, targets, images)
     notes = [note for pair in pairs for note in pair.notes]
     notes += [note for volume in volumes for note in volume.scaling.notes]
@@ -129,9 +129,7 @@ def _annotated(pair: TrainingPair, spec: TrainSpec) -> AnnotatedVolume:
     channels = pair.image.shape[3] if len(pair.image.shape) == 4 else 1
     if channels != spec.network.channels:
         raise SpecError(f"The image has {channels} channels and the network takes {spec.network.channels}.")
-    scaling = measure(spec.normalization, pair.image)
-    image = WithoutEdges(pair.image, scaling) if scaling.read_as else pair.image
-    return AnnotatedVolume(image, targets_of(pair), scaling, pair.voxel_size)
+    return AnnotatedVolume(pair.image, targets_of(pair), measure(spec.normalization, pair.image), pair.voxel_size)
 
 
 def targets_of(pair: TrainingPair) -> Targets:
@@ -182,10 +180,10 @@ def _split(spec: TrainSpec, volumes: Sequence[Targets], images: Sequence[str]) -
     return hold_boxes_out(volumes, [(part.pair, part.box) for part in spec.validation], gap, images)
 
 
-def _image_fingerprint(image: Readable) -> str:
+def _image_fingerprint(volume: AnnotatedVolume) -> str:
     """Return what tells images apart, from a sample of their voxels."""
-    digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(np.ascontiguousarray(sample_voxels(image, _SAMPLED_VOXELS)).tobytes())
+    digest = hashlib.sha256(repr(volume.image.shape).encode())
+    digest.update(np.ascontiguousarray(sample_voxels(volume.image, _SAMPLED_VOXELS)).tobytes())
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from itertools import product
 from threading import Lock
 from typing import Any
 
@@ -62,6 +63,38 @@ def normalize_key(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | sl
 def box_shape(box: Box) -> tuple[int, ...]:
     """Return the shape of a box of plain slices."""
     return tuple(part.stop - part.start for part in box)
+
+
+def read_in_pieces(
+    box: Box,
+    grid: tuple[int, ...],
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    piece: Callable[[tuple[int, ...], Box], npt.NDArray[Any]],
+) -> npt.NDArray[Any]:
+    """Return a box put together from the pieces of a regular grid.
+
+    Parameters
+    ----------
+    box
+        Not empty, inside the array.
+    grid
+        The shape of a piece; those at the end may be cut off.
+    shape, dtype
+        Of the array.
+    piece
+        Returns the numbers of a piece, from its first element and its box; they may go on beyond the array.
+    """
+    result = np.empty(box_shape(box), dtype)
+    starts = [range(part.start // step * step, part.stop, step) for part, step in zip(box, grid, strict=True)]
+    for corner in product(*starts):
+        ends = (min(at + step, size) for at, step, size in zip(corner, grid, shape, strict=True))
+        whole = tuple(slice(at, end) for at, end in zip(corner, ends, strict=True))
+        both = [(max(p.start, w.start), min(p.stop, w.stop)) for p, w in zip(whole, box, strict=True)]
+        inside = tuple(slice(low - at, high - at) for (low, high), at in zip(both, corner, strict=True))
+        target = tuple(slice(low - w.start, high - w.start) for (low, high), w in zip(both, box, strict=True))
+        result[target] = piece(corner, whole)[inside]
+    return result
 
 
 class LazyArray(ABC):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import AxesError, VolumeError
 
 _NAMES = {"c": "channel", "t": "time", "s": "colour samples", "o": "another axis", "?": "unnamed"}
 _ADVICE = "name them as they lie in the file with axes={0!r} (on the command line: --axes {0})"
@@ -115,7 +115,7 @@ def _check_position(where: str, letter: str, position: int | None, size: int) ->
         return
     what, option = ("channel", "channel") if letter == "c" else ("point in time", "timepoint")
     there = f"has one {what}" if size == 1 else f"has {size} {'channels' if letter == 'c' else 'points in time'}"
-    raise VolumeError(f"{where} {there}, counted from 0; {option} {position} is not there.")
+    raise AxesError(f"{where} {there}, counted from 0; {option} {position} is not there.")
 
 
 def describe(shape: Sequence[int], letters: str) -> str:
@@ -137,7 +137,7 @@ def _named(where: str, shape: Sequence[int], found: str, wanted: str) -> str:
     letters = wanted.lower()
     unusable = set(letters) - set("zyxct")
     if unusable or len(set(letters)) != len(letters) or not set("zyx") <= set(letters):
-        raise VolumeError(
+        raise AxesError(
             f"axes={wanted!r} cannot be used for {where}: it needs z, y and x once each, "
             "and may have c (channels) and t (time), such as 'zyx' or 'zyxc'."
         )
@@ -149,7 +149,7 @@ def _named(where: str, shape: Sequence[int], found: str, wanted: str) -> str:
         for at, letter in zip(long_axes, letters, strict=True):
             named[at] = letter
         return "".join(named)
-    raise VolumeError(
+    raise AxesError(
         f"axes={wanted!r} names {len(letters)} axes, but {where} has {len(shape)}: {describe(shape, found)}."
     )
 
@@ -159,21 +159,21 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
     if "t" in letters and "z" in letters:
         is_flat = shape[letters.index("z")] == 1
         doubt = f" If they are slices, {_ADVICE.format(_slices_for_times(letters))}." if is_flat else ""
-        raise VolumeError(
+        raise AxesError(
             f"{where} holds several points in time ({axes}); a volume is one of them. "
             f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0).{doubt}"
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
-        raise VolumeError(f"{where} has axes that are no volume ({axes}); {_advice(shape, letters, pick)}.")
+        raise AxesError(f"{where} has axes that are no volume ({axes}); {_advice(shape, letters, pick)}.")
     if "z" not in letters and not set(letters) & set("cto?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
-        raise VolumeError(
+        raise AxesError(
             f"{where} is {kind} ({axes}); a volume needs the axis z as well. "
             f"Pass a stack, or the folder that holds all its slices.{_doubt(letters)}"
         )
     if set(letters) & set("tso?") or "z" not in letters:
         what = "colour (RGB)" if "s" in letters else "not a plain volume"
-        raise VolumeError(
+        raise AxesError(
             f"{where} is {what}: its axes are {axes}. "
             f"If that is how it should be read, {_advice(shape, letters, pick)}."
         )

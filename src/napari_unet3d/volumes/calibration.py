@@ -166,7 +166,7 @@ def calibrate(
         unit,
         (position[0], position[1], position[2]),
         is_nominal,
-        (*_notes_on_sizes(sizes, unit), *_notes_on_units(sizes, spelled)),
+        (*_notes_on_sizes(sizes, unit), *_notes_on_units(sizes, spelled, unit)),
     )
 
 
@@ -209,9 +209,18 @@ def _notes_on_sizes(sizes: Mapping[str, float | None], unit: str) -> list[str]:
     return notes
 
 
-def _notes_on_units(sizes: Mapping[str, float | None], spelled: Mapping[str, str | None]) -> list[str]:
+def _notes_on_units(sizes: Mapping[str, float | None], spelled: Mapping[str, str | None], unit: str) -> list[str]:
     texts = {text for axis in "zyx" if (text := spelled.get(axis))}
-    odd = sorted(text for text in texts if micrometers(text) is None and _plain(text) not in _NO_LENGTHS)
+    if unit != UNKNOWN_UNIT:
+        # Of an axis without a length, beside others that have one, the size says nothing.
+        return [
+            f"The voxel size along {axis} is {size:g} {spelled[axis]}, which is no length; 1 {unit} is used."
+            for axis in "zyx"
+            if (size := sizes.get(axis)) is not None
+            and micrometers(spelled.get(axis)) is None
+            and _plain(spelled.get(axis))
+        ]
+    odd = sorted(text for text in texts if _plain(text) not in _NO_LENGTHS)
     if odd:
         return [f"The unit {', '.join(map(repr, odd))} is not a length that is known here; 'pixel' is used."]
     if not texts and any(sizes.get(axis) is not None for axis in "zyx"):

@@ -17,6 +17,8 @@ READABLE = (
     "a TIFF, a folder of TIFF or PNG slices, a sample folder with image/ and mask/, "
     "file.h5:/dataset, an Imaris file, or a Zarr or OME-Zarr, as a folder or in a zip file"
 )
+# "raw.h5://volumes/raw" is an array in a file, and no address.
+_FILES = (".h5", ".hdf5", ".hdf", ".ims")
 _ADDRESS = re.compile(r"(?:[a-z]+::)*([a-z][a-z0-9+.-]{1,12})://", re.IGNORECASE)
 _LOOKED_AT = 100
 _CONVERT = "open it in Fiji with Bio-Formats and save it as a TIFF, or convert it with bioformats2raw"
@@ -55,7 +57,7 @@ _NIFTI = "NIfTI, the format of brain imaging; open it in Fiji or with the packag
 def refused_address(text: str) -> str:
     """Return why an address is not read; nothing if it is a path."""
     found = _ADDRESS.match(text)
-    if found is None:
+    if found is None or found[1].lower().endswith(_FILES):
         return ""
     if found[1].lower() == "file":
         return f"{text} is an address; pass the path of the file itself."

@@ -157,8 +157,8 @@ def _in_order(names: Sequence[str], where: str) -> tuple[str, ...]:
     is_signed = len({_stem_pattern(name, _WHOLE) for name in names}) > 1
     if len(names) < 2 or len({_stem_pattern(name, _SIGNED if is_signed else _WHOLE) for name in names}) > 1:
         return tuple(names)
-    numbers = (_SIGNED,) if is_signed else (_WHOLE, _DECIMAL)
-    columns = [column for read in numbers for column in _columns(names, read)]
+    has_decimals = all(any("." in number for number in _DECIMAL.findall(name)) for name in names)
+    columns = _columns(names, _SIGNED if is_signed else _DECIMAL if has_decimals else _WHOLE)
     varying = [column for column in columns if len(set(column)) > 1]
     if not varying:
         raise VolumeError(f"{where} holds a slice twice: {names[0]} and {names[1]}.")

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
-from napari_unet3d.stopping import uninterrupted
 from napari_unet3d.volumes.arrays import Box, box_shape, normalize_key
 from napari_unet3d.volumes.calibration import normalize_unit
 
@@ -90,6 +89,11 @@ class Output(ABC):
         """Return the number type on disk."""
         return self._spec.dtype
 
+    @property
+    def writing_bytes(self) -> int:
+        """Return the bytes that a write takes beyond the box: chunks that are changed in a part of them."""
+        return 0
+
     def __enter__(self) -> Self:
         return self
 
@@ -132,9 +136,8 @@ class Output(ABC):
         try:
             with atomic.writing(target, self._spec.nbytes):
                 self._finish()
-                with uninterrupted():
-                    atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
-                    self._is_open = False
+                atomic.put_in_place(self._partial, target, overwrite=self._spec.overwrite)
+                self._is_open = False
         except BaseException:
             self.discard()
             raise

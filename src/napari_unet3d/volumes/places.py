@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import SpecError
-from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, micrometers
+from napari_unet3d.errors import PlaceError
+from napari_unet3d.volumes.calibration import UNKNOWN_UNIT, micrometers, normalize_unit
 from napari_unet3d.volumes.volume import Volume, times
 
 # How far sizes may differ, as a share, and how far voxels may lie beside each other, in voxels.
@@ -52,7 +52,7 @@ class Placement:
     unit: str = UNKNOWN_UNIT
     has_size: tuple[bool, bool, bool] = (True, True, True)
     has_position: tuple[bool, bool, bool] = (True, True, True)
-    name: str = "image"
+    name: str = "the image"
 
     @property
     def voxel_size(self) -> tuple[float, ...]:
@@ -60,10 +60,10 @@ class Placement:
         return tuple(float(size) for size in np.linalg.norm(self.matrix, axis=0))
 
     def __str__(self) -> str:
-        size = times(self.voxel_size) if any(self.has_size) else "unknown size"
-        unit = f" {self.unit}" if any(self.has_size) else ""
-        where = f" at {times(float(n) for n in self.shift)}" if any(self.has_position) else ""
-        return f"{times(self.shape)} voxels of {size}{unit}{where}"
+        unit, factor = normalize_unit(self.unit)
+        size = f"{times(n * factor for n in self.voxel_size)} {unit}" if any(self.has_size) else "unknown size"
+        where = f" at {', '.join(f'{n * factor:.4g}' for n in self.shift)}" if self.shift.any() else ""
+        return f"{times(self.shape)} voxels of {size}{where}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Overlay:
     notes: tuple[str, ...] = ()
 
 
-def placement_of(volume: Volume, name: str = "image") -> Placement:
+def placement_of(volume: Volume, name: str = "the image") -> Placement:
     """Return how a volume lies in space.
 
     A resolution for printing is not known to be its size, and a position of 0 is what programs write that know none.
@@ -119,17 +119,18 @@ def overlay(image: Placement, labels: Placement, *, same_place: bool = False, ad
 
     Raises
     ------
-    SpecError
+    PlaceError
         If their voxels differ in size or lie beside each other, or labels of another shape do not say where they lie;
         with both.
     """
     if same_place:
         return Overlay((0, 0, 0))
-    both = f"The {image.name} has {image}, the {labels.name} {labels} (z, y, x)"
+    both = f"{image.name} has {image}, {labels.name} {labels} (z, y, x)"
+    both = both[0].upper() + both[1:]
     ours, theirs, notes = _comparable(image, labels)
     step = np.linalg.solve(ours.matrix, theirs.matrix)
     if not np.allclose(step, np.eye(3), rtol=0, atol=_SAME_SIZE):
-        raise SpecError(f"{both}; their voxels must be of one size. {advice}")
+        raise PlaceError(f"{both}; their voxels must be of one size. {advice}")
     is_known = all((*ours.has_position, *theirs.has_position))
     if image.shape == labels.shape and not is_known:
         if any((*ours.has_position, *theirs.has_position)):
@@ -138,20 +139,20 @@ def overlay(image: Placement, labels: Placement, *, same_place: bool = False, ad
             )
         return Overlay((0, 0, 0), tuple(notes))
     if not any((*ours.has_position, *theirs.has_position)):
-        raise SpecError(f"{both}; labels of a part of the image must say where they lie. {advice}")
+        raise PlaceError(f"{both}; labels of a part of the image must say where they lie. {advice}")
     offset = np.linalg.solve(ours.matrix, theirs.shift - ours.shift)
     if (np.abs(offset - offset.round()) > _SAME_VOXEL).any():
-        raise SpecError(f"{both}; voxels of the labels must lie on voxels of the image. {advice}")
+        raise PlaceError(f"{both}; voxels of the labels must lie on voxels of the image. {advice}")
     z, y, x = (int(n) for n in offset.round())
     inside = Box.whole(labels.shape).shifted((z, y, x)).intersection(Box.whole(image.shape))
     if not inside.n_voxels:
-        raise SpecError(f"{both}; they do not overlap. {advice}")
+        raise PlaceError(f"{both}; they do not overlap. {advice}")
     return Overlay((z, y, x), tuple(notes))
 
 
 def overlay_of(image: Volume, labels: Volume, *, same_place: bool = False) -> Overlay:
     """Return where labels lie in their image; see `overlay`."""
-    return overlay(placement_of(image), placement_of(labels, "labels"), same_place=same_place)
+    return overlay(placement_of(image), placement_of(labels, "the labels"), same_place=same_place)
 
 
 def in_one_place(image: Volume, mask: Volume, *, same_place: bool = False) -> tuple[Volume, Volume]:
@@ -163,8 +164,8 @@ def in_one_place(image: Volume, mask: Volume, *, same_place: bool = False) -> tu
     if same_place:
         return image, replace(mask, calibration=image.calibration)
     try:
-        found = overlay(placement_of(image), placement_of(mask, "mask"))
-    except SpecError as error:
+        found = overlay(placement_of(image), placement_of(mask, "the mask"))
+    except PlaceError as error:
         return replace(image, notes=(str(error).split(". If they", 1)[0] + ".", *image.notes)), mask
     ours, theirs = image.calibration, mask.calibration
     notes = found.notes if found.origin != (0, 0, 0) or image.shape != mask.shape else ()
@@ -189,7 +190,7 @@ def _comparable(image: Placement, labels: Placement) -> tuple[Placement, Placeme
         image, labels = (_in_micrometers(placed) for placed in (image, labels))
     if image.has_size != labels.has_size:
         less, other = (labels, image) if sum(labels.has_size) < sum(image.has_size) else (image, labels)
-        notes.append(f"The voxel size of the {less.name} is not known; that of the {other.name} is taken.")
+        notes.append(f"The voxel size of {less.name} is not known; that of {other.name} is taken.")
     # Along an axis of which neither knows the size both have that of the image.
     ours = np.where(np.asarray(labels.has_size) & ~np.asarray(image.has_size), labels.matrix, image.matrix)
     theirs = np.where(labels.has_size, labels.matrix, ours)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_unet3d.errors import VolumeError, is_possible, shown
+from napari_unet3d.small_files import check_regular
 from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.named import READABLE, file_kind, folder_kind, refused_address
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
@@ -103,6 +104,8 @@ def list_arrays(path: str | os.PathLike[str]) -> list[ArrayInfo]:
     """
     place = Path(path)
     with _explained(place):
+        if not place.is_dir():
+            check_regular(place)
         if (place.is_dir() and _is_zarr(place)) or _holds_zarr(place):
             from napari_unet3d.volumes.ome_zarr import list_zarr
 
@@ -118,6 +121,7 @@ def _read(place: Path, dataset: str | None, pick: Pick) -> Volume:
     os.stat(place)
     if place.is_dir():
         return _read_folder(place, dataset, pick)
+    check_regular(place)
     with open(place, "rb") as file:
         start = file.read(_SNIFFED_BYTES)
     if not start:

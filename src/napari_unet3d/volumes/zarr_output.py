@@ -6,6 +6,7 @@ that a chunk that was lost or damaged later is noticed by the reader and never t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -65,6 +66,13 @@ class ZarrOutput(Output):
 
         counts = [-(-size // chunk) for size, chunk in zip(self._array.shape, self._array.chunks, strict=True)]
         self._has_chunk = np.zeros(counts, bool)
+
+    @property
+    def writing_bytes(self) -> int:
+        """Return the bytes of the chunks that zarr decodes and encodes at the same time, and of their copies."""
+        n_chunks = math.prod(-(-size // step) for size, step in zip(self._array.shape, self._array.chunks, strict=True))
+        chunk_bytes = math.prod(self._array.chunks) * self.dtype.itemsize
+        return int(2 * chunk_bytes * min(n_chunks, int(zarr.config.get("async.concurrency", 10))))
 
     def _write(self, box: Box, values: npt.NDArray[Any]) -> None:
         if len(box) == 4:

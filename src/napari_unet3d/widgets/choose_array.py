@@ -28,7 +28,9 @@ from napari_unet3d.widgets.words import times
 
 _NAME, _SHAPE, _TYPE, _LABELS = range(4)
 # What a message says of the command line is not for a window.
-_COMMAND_LINE = re.compile(r"(; |\. If that is how it should be read, )name them as they lie in the file.*")
+_COMMAND_LINE = re.compile(
+    r"(;|\. If (that is how it should be read|it is a volume all the same),) name them as they lie in the file.*"
+)
 
 
 def choose_arrays(path: str, arrays: Sequence[ArrayInfo], labels: Collection[str]) -> list[tuple[str, bool]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_unet3d.core.annotation import Meanings
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.targets import Targets, read_targets
-from napari_unet3d.errors import SpecError, Unet3dError
+from napari_unet3d.errors import PlaceError, Unet3dError
 from napari_unet3d.tasks.jobs import PairPlace
 from napari_unet3d.volumes.places import Placement, overlay
 from napari_unet3d.widgets.layers import LayerVolume, labels_like
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 
-_ADVICE = "Give both the same voxel size, unit and position under Data."
+_ADVICE = "Set the voxel size, unit and position under Data, or press 'Lay labels on image' if they are one place."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,30 @@ class Pair:
         """Return what it is called in a list."""
         return f"{self.image.layer.name} + {self.labels.name}"
 
+    @property
+    def can_be_laid(self) -> bool:
+        """Return whether the labels have the shape of the image and say that they lie elsewhere."""
+        if self.labels.ndim != len(self.image.shape) or tuple(self.labels.data.shape) != self.image.shape:
+            return False
+        try:
+            self.place()
+        except PlaceError:
+            return True
+        except Unet3dError:
+            return False
+        return False
+
+    def lay(self) -> None:
+        """Give the labels the place of the image: its voxel size, unit, position and orientation."""
+        for name, value in self.image.space.keywords.items():
+            setattr(self.labels, name, value)
+
     def place(self) -> PairPlace:
         """Return where it lies, for a job.
 
         Raises
         ------
-        SpecError
+        PlaceError
             If the labels do not lie on the voxels of the image; with both.
         """
         painted = labels_like(self.labels, self.image)
@@ -69,7 +87,7 @@ def _origin(painted: LayerVolume, image: LayerVolume) -> tuple[int, int, int]:
     origin = overlay(_placement(image), _placement(painted), advice=_ADVICE).origin
     inside = Box.whole(painted.shape).shifted(origin)
     if inside.intersection(Box.whole(image.shape)) != inside:
-        raise SpecError(
+        raise PlaceError(
             f"'{painted.layer.name}' ({times(painted.shape)} voxels of {times(painted.volume.voxel_size)}) reaches "
             f"beyond '{image.layer.name}' ({times(image.shape)} of {times(image.volume.voxel_size)}). {_ADVICE}"
         )

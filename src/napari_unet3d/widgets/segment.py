@@ -12,6 +12,7 @@ from napari_unet3d.core.tiling import TilePlan, plan_tiles
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.network.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
+from napari_unet3d.tasks.shares import share_memory
 from napari_unet3d.widgets import panel
 from napari_unet3d.widgets.job_saving import ask_where, save_segment_job
 from napari_unet3d.widgets.layers import LayerVolume, is_illustration
@@ -155,12 +156,16 @@ class SegmentPanel(Container):
                 session.warm()
                 sentence = "The worker is being asked which devices there are."
             else:
+                # What lies on disk is read by the worker, which then shares the memory of the run.
+                is_read_there = volume.on_disk is not None and not device.is_gpu
+                memory = choices.spec.memory_bytes
                 self.plan = plan_tiles(
                     volume.shape,
                     choices.card.network,
-                    memory=choices.spec.memory_bytes,
+                    memory=memory,
                     region=choices.spec.region,
                     bytes_per_value=device.bytes_per_value,
+                    reading_bytes=share_memory(volume.volume.data, None, memory) if is_read_there and memory else 0,
                 )
                 sentence = describe_plan(self.plan, device)
             warning = voxel_size_warning(volume.volume, choices.card)

@@ -80,7 +80,7 @@ class SegmentForm(Container):
             max=1,
             step=0.01,
             label="certain above",
-            tooltip="An object needs a voxel above.",
+            tooltip="Keep an object only if some voxel is above this probability.",
         )
         self.low = FloatSpinBox(
             value=defaults.low,
@@ -88,7 +88,7 @@ class SegmentForm(Container):
             max=1,
             step=0.05,
             label="grown above",
-            tooltip="From there it grows to all above.",
+            tooltip="Grow it to all connected voxels above this one.",
         )
         self.min_voxels = SpinBox(
             value=defaults.min_voxels,

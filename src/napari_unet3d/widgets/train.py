@@ -63,7 +63,9 @@ class TrainPanel(Container):
         self._watched: Any = None
         self._build()
         super().__init__(
-            widgets=[self._pairs_row, self._pairs_text, self.form.main, self._below], layout="vertical", labels=True
+            widgets=[self._pairs_row, self._pairs_text, self.lay, self.form.main, self._below],
+            layout="vertical",
+            labels=True,
         )
         self.margins = (6, 6, 6, 6)
         # Drawn by a library that takes a moment to import, and only once there is something to draw.
@@ -80,6 +82,11 @@ class TrainPanel(Container):
         self.add_pair = PushButton(text="Add", tooltip="Put the image and the labels chosen in Data on the list.")
         self.remove_pair = PushButton(text="Remove", tooltip="Take the last one off the list.")
         self._pairs_row = panel.row(self.add_pair, self.remove_pair, label="Pairs")
+        self.lay = PushButton(
+            text="Lay labels on image",
+            visible=False,
+            tooltip="Give the labels the voxel size, unit and position of the image, which has the same shape.",
+        )
         self._pairs_text = panel.text(tone="quiet", tooltip="What is learnt from: what is painted, and nothing else.")
         self.form = TrainForm(self._changed)
         self._plan = panel.text()
@@ -122,6 +129,7 @@ class TrainPanel(Container):
         for button, call in (
             (self.add_pair, self._on_add),
             (self.remove_pair, self._on_remove),
+            (self.lay, self._on_lay),
             (self.start, self._on_start),
             (self.stop, self._on_stop),
             (self.train_on, self.begin_corrected),
@@ -228,6 +236,8 @@ class TrainPanel(Container):
         except Unet3dError:
             pairs = []
         panel.say(self._pairs_text, "\n".join(pair.name for pair in pairs))
+        self.lay.visible = any(pair.can_be_laid for pair in pairs)
+        panel.highlight(self.lay, True)
         names = pairs[0].meanings.class_names if pairs else ()
         same = [found.counts for found in self._found if found.n_classes == len(names)]
         self._table.show_annotation(names, [sum(each) for each in zip(*same, strict=True)])
@@ -248,6 +258,15 @@ class TrainPanel(Container):
     def _on_remove(self) -> None:
         if self._session.training_pairs:
             self._session.training_pairs.pop()
+        self._later()
+
+    def _on_lay(self) -> None:
+        try:
+            for pair in self.pairs():
+                if pair.can_be_laid:
+                    pair.lay()
+        except Unet3dError as error:
+            notify_error(error)
         self._later()
 
     def update_state(self, *_: Any) -> None:

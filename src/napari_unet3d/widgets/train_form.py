@@ -57,12 +57,12 @@ class TrainForm:
             nullable=True,
             tooltip="Cube that goes into the network; empty: what suits the annotation.",
         )
-        self.batch = SpinBox(value=1, min=1, max=64, tooltip="Patches a step.")
+        self.batch = SpinBox(value=1, min=1, max=64, tooltip="Patches per step.")
         self.rate = FloatSpinBox(value=0, min=0, max=1, step=0.001, tooltip="Highest learning rate; 0: the preset's.")
         self.rate.native.setDecimals(5)
         self.every = SpinBox(value=25, min=1, max=10_000, tooltip="Steps between scores, and between checkpoints.")
         self.patience = SpinBox(value=0, min=0, max=1000, tooltip="Scores without a better one that end it; 0: never.")
-        self.seed = SpinBox(value=0, min=0, max=2**31 - 1, tooltip="Of everything that is drawn.")
+        self.seed = SpinBox(value=0, min=0, max=2**31 - 1, tooltip="Random seed for weights, dropout and patches.")
         self.held_out = CheckBox(value=True, text="hold annotation out", tooltip="Without it no score is known.")
         self.normalized = CheckBox(
             value=False,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
+from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, read_in_pieces
 from napari_unet3d.volumes.hdf5.links import explained
 from napari_unet3d.volumes.inflating import TooMuchError, inflate
 
@@ -42,6 +43,8 @@ class Hdf5Array(LazyArray):
         The dataset of h5py.
     path
         The file.
+    cache
+        Where decoded chunks are kept, with those of other arrays; None makes one of its own.
 
     Raises
     ------
@@ -49,12 +52,13 @@ class Hdf5Array(LazyArray):
         If its chunks are larger than is plausible.
     """
 
-    def __init__(self, array: Any, path: Path) -> None:
+    def __init__(self, array: Any, path: Path, cache: DecodedCache | None = None) -> None:
         super().__init__(array.shape, array.dtype)
         self._array = array
         self._path = path
         self._stored_dtype: np.dtype[Any] = np.dtype(array.dtype)
-        self._cache = DecodedCache()
+        self._cache = cache or DecodedCache()
+        self._name = str(array.name)
         self._grid = None if array.chunks is None else tuple(int(size) for size in array.chunks)
         self._chunk_bytes = 0 if self._grid is None else math.prod(self._grid) * self._stored_dtype.itemsize
         if self._chunk_bytes > _LARGEST_CHUNK:
@@ -92,18 +96,7 @@ class Hdf5Array(LazyArray):
                 self._refuse_bombs(box)
                 values: npt.NDArray[Any] = self._array[box]
                 return values
-            result = np.empty(box_shape(box), self._dtype)
-            for corner in self._corners(box):
-                ends = (min(at + step, size) for at, step, size in zip(corner, self._grid, self.shape, strict=True))
-                whole = [slice(at, end) for at, end in zip(corner, ends, strict=True)]
-                both = [
-                    slice(max(part.start, wanted.start), min(part.stop, wanted.stop))
-                    for part, wanted in zip(whole, box, strict=True)
-                ]
-                inside = tuple(slice(p.start - at, p.stop - at) for p, at in zip(both, corner, strict=True))
-                target = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(both, box, strict=True))
-                result[target] = self._chunk(corner, tuple(whole))[inside]
-            return result
+            return read_in_pieces(box, self._grid, self.shape, self._dtype, self._chunk)
 
     def _corners(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Yield the first voxel of each chunk that a box touches."""
@@ -112,15 +105,29 @@ class Hdf5Array(LazyArray):
         return product(*ranges)
 
     def _chunk(self, corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+        key = (self._name, corner)
         if self._inflates:
-            return self._cache.fetch(corner, lambda: self._inflated(corner))
+            return self._cache.fetch(key, lambda: self._inflated(corner))
         self._refuse_bombs(whole)
-        return self._cache.fetch(corner, lambda: np.asarray(self._array[whole]))
+        return self._cache.fetch(key, lambda: np.asarray(self._array[whole]))
+
+    @cached_property
+    def _stored_bytes(self) -> dict[tuple[int, ...], int]:
+        """Return the bytes in the file of each chunk that was written, by its first element."""
+        found: dict[tuple[int, ...], int] = {}
+        # To ask for one chunk is a search through all of them.
+        self._array.id.chunk_iter(lambda info: found.__setitem__(info.chunk_offset, info.size))
+        return found
+
+    @cached_property
+    def _is_harmless(self) -> bool:
+        """Return whether no chunk can inflate to much, whatever is in it."""
+        return max(self._stored_bytes.values(), default=0) * _MOST <= max(_HARMLESS, 4 * self._chunk_bytes)
 
     def _inflated(self, corner: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return a chunk, as far as the file declares it, from its bytes in the file."""
         grid = self._grid or self.shape
-        if self._array.id.get_chunk_info_by_coord(corner).byte_offset is None:
+        if corner not in self._stored_bytes:
             return np.full(grid, self._array.fillvalue, self._dtype)
         mask, stored = self._array.id.read_direct_chunk(corner)
         data = bytes(stored)
@@ -144,10 +151,10 @@ class Hdf5Array(LazyArray):
 
     def _refuse_bombs(self, box: Box) -> None:
         """Refuse chunks that the library would inflate to far more than they declare."""
-        if _DEFLATE not in self._filters:
+        if _DEFLATE not in self._filters or self._is_harmless:
             return
         for corner in self._corners(box):
-            if self._array.id.get_chunk_info_by_coord(corner).size * _MOST <= max(_HARMLESS, 4 * self._chunk_bytes):
+            if corner not in self._stored_bytes:
                 continue
             _, stored = self._array.id.read_direct_chunk(corner)
             # Checksums and other filters lie around what was deflated, in few bytes.

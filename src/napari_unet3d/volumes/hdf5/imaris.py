@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, LazyArray, box_shape
+from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
 from napari_unet3d.volumes.calibration import Calibration, calibrate
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
-from napari_unet3d.volumes.hdf5.links import resolve
+from napari_unet3d.volumes.hdf5.links import follow, resolve
 
 _DATA = re.compile(r"/?DataSet/ResolutionLevel (\d{1,4})(?:/TimePoint (\d{1,6})/Channel (\d{1,4})(?:/Data)?)?/?")
 _MOST_CHANNELS, _MOST_TIMES = 256, 100_000
@@ -58,7 +58,9 @@ class ImarisImage(LazyArray):
             else _numbered(file, f"{base}/TimePoint {times[0]}", "Channel", _MOST_CHANNELS)
         )
         names = [[f"{base}/TimePoint {time}/Channel {channel}/Data" for channel in channels] for time in times]
-        self._arrays = [[Hdf5Array(resolve(file, one, where), path) for one in row] for row in names]
+        # One for all: of the channels and points in time that are not read nothing is kept.
+        self._cache = DecodedCache()
+        self._arrays = [[Hdf5Array(resolve(file, one, where), path, self._cache) for one in row] for row in names]
         first = self._arrays[0][0]
         group = resolve(file, names[0][0], where).parent
         sizes = [_whole(group.attrs.get(f"ImageSize{axis}")) for axis in "ZYX"]
@@ -74,10 +76,8 @@ class ImarisImage(LazyArray):
         return max(array.piece_bytes for row in self._arrays for array in row)
 
     def keep_at_most(self, n_bytes: int) -> None:
-        """Keep so many bytes of decoded chunks between reads, or one chunk per channel if that is more."""
-        arrays = [array for row in self._arrays for array in row]
-        for array in arrays:
-            array.keep_at_most(n_bytes // len(arrays))
+        """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
+        self._cache.keep_at_most(n_bytes)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """Return a box."""
@@ -111,7 +111,7 @@ def imaris_calibration(file: Any, shape: tuple[int, ...]) -> Calibration:
 
 
 def _numbered(file: Any, group: str, kind: str, most: int) -> list[int]:
-    found = file.get(group)
+    found, _ = follow(file, group, shown(file.filename))
     names = list(found) if isinstance(found, h5py.Group) else []
     numbers = sorted(int(name.rpartition(" ")[2]) for name in names if re.fullmatch(rf"{kind} \d{{1,6}}", name))
     if not numbers or len(numbers) > most:

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.blame import raised_in
+from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.volume import ArrayInfo
 
 _MOST_SOFT_LINKS = 16
@@ -33,7 +33,7 @@ def explained(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise VolumeError(f"{shown(path)} cannot be read: permission denied.") from error
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, AttributeError) as error:
-        if isinstance(error, ValueError | TypeError | AttributeError) and not raised_in(error, "h5py", "numpy"):
+        if is_mistake(error):
             raise
         if any(sign in str(error) for sign in _LOCKED) or isinstance(error, BlockingIOError):
             raise VolumeError(
@@ -79,8 +79,14 @@ def foreign_links(file: Any) -> list[tuple[str, str]]:
     return links
 
 
-def resolve(file: Any, name: str, where: str) -> Any:
-    """Return the array at a path, each link looked at before it is followed."""
+def follow(file: Any, name: str, where: str) -> tuple[Any, str]:
+    """Return the array or group at a path, and its own path, each link looked at before it is followed.
+
+    Raises
+    ------
+    VolumeError
+        If there is nothing, or a link leads into another file.
+    """
     parts = [part for part in posixpath.normpath("/" + name).split("/") if part]
     group, at, n_links = file, "", 0
     while parts:
@@ -100,6 +106,18 @@ def resolve(file: Any, name: str, where: str) -> Any:
         if not isinstance(link, h5py.HardLink):
             raise foreign(where, f"{at}/{part}", f"{link.filename}:{link.path}")
         group, at = group[part], f"{at}/{part}"
+    return group, at
+
+
+def resolve(file: Any, name: str, where: str) -> Any:
+    """Return the array at a path; see `follow`.
+
+    Raises
+    ------
+    VolumeError
+        If there is none, or its numbers lie in another file.
+    """
+    group, at = follow(file, name, where)
     if not isinstance(group, h5py.Dataset):
         listed = "; ".join(map(str, arrays_in(file))) or "none"
         raise VolumeError(f"{where}:{at or '/'} is a group, not an array; the arrays in the file are: {listed}.")

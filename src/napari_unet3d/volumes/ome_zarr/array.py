@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
+from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape, read_in_pieces
+from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.ome_zarr.capped import capped
 from napari_unet3d.volumes.ome_zarr.place import ZIP_ERRORS, ZarrPlace
 
@@ -34,7 +35,7 @@ _DECODE_ERRORS = (
 
 
 class ZarrArray(LazyArray):
-    """A Zarr array on a local disk. Nothing is held open; threads may read at the same time.
+    """A Zarr array on a local disk. Nothing but a zip file is held open; threads may read at the same time.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ class ZarrArray(LazyArray):
         for n_bytes in (self._chunk_bytes, math.prod(array.shards or array.chunks) * itemsize):
             if not 0 < n_bytes <= _LARGEST_CHUNK:
                 raise VolumeError(f"{place} declares chunks of {n_bytes:,} bytes each, which is not plausible.")
+        # No codec makes more than this of a chunk, or of the chunks of a shard with their index.
+        self._most_bytes = 2 * math.prod(array.shards or array.chunks) * itemsize + 2**20
         self._array = capped(array)
         # The files on disk: shards where there are some.
         self._grid = tuple(array.shards or array.chunks)
@@ -90,27 +93,33 @@ class ZarrArray(LazyArray):
         files = list(self._chunks(box))
         if self._is_ours and (missing := [index for index in files if not self._has(index)]):
             raise self._lost(len(missing), missing[0])
+        for index in files:
+            n_bytes = self._place.n_bytes(self._key(index))
+            if n_bytes > self._most_bytes:
+                raise VolumeError(
+                    f"{self._place}: the chunk {self._key(index)!r} has {n_bytes:,} bytes, which is not plausible for "
+                    f"what its metadata declare. Copy it again."
+                )
         foreign = {index for index in files if self._place.leads_out(self._key(index))}
         try:
             if foreign:
                 return self._without(foreign, box)
             return self._kept(box) if self._is_worth_keeping(box) else np.asarray(self._array[box])
         except _DECODE_ERRORS as error:
+            if is_mistake(error):
+                raise
             raise self._damaged(box, error) from error
 
     def _without(self, foreign: set[tuple[int, ...]], box: Box) -> npt.NDArray[Any]:
         """Return a box in which chunks that are links to somewhere else read as missing ones do."""
-        result = np.full(box_shape(box), self._array.fill_value, self._dtype)
-        for index in self._chunks(box):
+
+        def piece(corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+            index = tuple(at // step for at, step in zip(corner, self._grid, strict=True))
             if index in foreign:
-                continue
-            both = tuple(
-                slice(max(at * step, part.start), min((at + 1) * step, part.stop))
-                for at, step, part in zip(index, self._grid, box, strict=True)
-            )
-            target = tuple(slice(b.start - part.start, b.stop - part.start) for b, part in zip(both, box, strict=True))
-            result[target] = np.asarray(self._array[both])
-        return result
+                return np.full(box_shape(whole), self._array.fill_value, self._dtype)
+            return np.asarray(self._array[whole])
+
+        return read_in_pieces(box, self._grid, self.shape, self._dtype, piece)
 
     def _is_worth_keeping(self, box: Box) -> bool:
         """Return whether chunks are so large that most of what is decoded would be thrown away."""
@@ -124,23 +133,11 @@ class ZarrArray(LazyArray):
 
     def _kept(self, box: Box) -> npt.NDArray[Any]:
         """Return a box from whole chunks, each decoded once as long as it is at hand."""
-        result = np.empty(box_shape(box), self._dtype)
-        ranges = [
-            range(part.start // step * step, part.stop, step) for part, step in zip(box, self._chunk_shape, strict=True)
-        ]
-        for corner in product(*ranges):
-            whole = tuple(
-                slice(at, min(at + step, size))
-                for at, step, size in zip(corner, self._chunk_shape, self.shape, strict=True)
-            )
-            both = [
-                (max(part.start, wanted.start), min(part.stop, wanted.stop))
-                for part, wanted in zip(whole, box, strict=True)
-            ]
-            inside = tuple(slice(low - at, high - at) for (low, high), at in zip(both, corner, strict=True))
-            target = tuple(slice(low - w.start, high - w.start) for (low, high), w in zip(both, box, strict=True))
-            result[target] = self._cache.fetch(corner, lambda whole=whole: np.asarray(self._array[whole]))[inside]  # type: ignore[misc]
-        return result
+
+        def piece(corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+            return self._cache.fetch(corner, lambda: np.asarray(self._array[whole]))
+
+        return read_in_pieces(box, self._chunk_shape, self.shape, self._dtype, piece)
 
     def check_chunks(self) -> list[str]:
         """Return a note if chunks are missing; none in arrays with too many chunks to count.

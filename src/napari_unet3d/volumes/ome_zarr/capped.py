@@ -12,13 +12,14 @@ import numcodecs
 import numcodecs.abc
 import numpy as np
 import zarr
-from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import ShardingCodec
+from zarr.abc.codec import ArrayArrayCodec, BytesBytesCodec
+from zarr.codecs import ShardingCodec, TransposeCodec
 
 from napari_unet3d.volumes.inflating import can_state_size, inflate
 
 # Checksums and headers that lie around the bytes of a chunk.
 _SLACK = 4096
+_WIDEST = 8
 
 
 def capped(array: Any) -> Any:
@@ -28,8 +29,12 @@ def capped(array: Any) -> Any:
     if metadata.zarr_format == 2:
         if metadata.compressor is None:
             return array
-        limit = math.prod(metadata.chunks) * itemsize + _SLACK
+        # A filter may have kept the numbers in a wider type.
+        width = max(itemsize, _WIDEST) if metadata.filters else itemsize
+        limit = math.prod(metadata.chunks) * width + _SLACK
         return _with(array, replace(metadata, compressor=_Compressor(metadata.compressor, limit)))
+    if any(isinstance(codec, ArrayArrayCodec) and not isinstance(codec, TransposeCodec) for codec in metadata.codecs):
+        itemsize = max(itemsize, _WIDEST)
     shape = array.shards or array.chunks
     codecs = tuple(_capped_codec(codec, math.prod(shape) * itemsize + _SLACK, itemsize) for codec in metadata.codecs)
     return _with(array, replace(metadata, codecs=codecs))

@@ -93,6 +93,16 @@ class ZarrPlace:
         key = _joined(self.inner, name)
         return os.path.isfile(os.path.join(self.root, key)) if self.members is None else key in self.members
 
+    def n_bytes(self, name: str) -> int:
+        """Return the bytes of a file, as they are in a folder and inflated in a zip; 0 if it is missing."""
+        key = _joined(self.inner, name)
+        if self.members is not None:
+            return self.members.get(key, 0)
+        try:
+            return (self.root / key).stat().st_size
+        except OSError:
+            return 0
+
     def leads_out(self, name: str) -> bool:
         """Return whether a file, or a folder above it, is a link that leads out of this Zarr.
 
@@ -113,7 +123,7 @@ class ZarrPlace:
         if stat.S_ISREG(mode) and folder in self._checked:
             return False
         top, real = os.path.realpath(self.root), os.path.realpath(path)
-        if os.path.commonpath((top, real)) != top:
+        if not Path(real).is_relative_to(top):
             return True
         if os.path.exists(real) and not stat.S_ISREG(os.stat(real).st_mode):
             raise VolumeError(f"{self}: {name!r} is no regular file, so it is not read.")
@@ -158,7 +168,7 @@ class ZarrPlace:
     def _text(self, name: str) -> str:
         self.check(name)
         key = _joined(self.inner, name)
-        n_bytes = (self.root / key).stat().st_size if self.members is None else self.members[key]
+        n_bytes = self.n_bytes(name)
         if n_bytes > _TEXT_LIMIT:
             raise VolumeError(f"{self}: {name} has {n_bytes:,} bytes, which is not plausible for metadata.")
         if self.members is None:

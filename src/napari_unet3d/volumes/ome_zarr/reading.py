@@ -18,6 +18,7 @@ from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attributes
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
+from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_zarr.array import ZarrArray
 from napari_unet3d.volumes.ome_zarr.ome import Level, find_level, level_of, multiscales, version_of
@@ -128,7 +129,7 @@ def _listed(place: ZarrPlace, pick: Pick) -> str:
 
 
 def _open(place: ZarrPlace) -> Any:
-    for name in (*METADATA, ".zattrs"):
+    for name in (*METADATA, ".zattrs", ".zmetadata"):
         place.check(name)
     _refuse_pickle(place)
     try:
@@ -142,6 +143,8 @@ def _open(place: ZarrPlace) -> Any:
     except FileNotFoundError as error:
         raise VolumeError(f"{place} is no Zarr array or group.") from error
     except _METADATA_ERRORS as error:
+        if is_mistake(error):
+            raise
         raise VolumeError(f"{place} cannot be read as Zarr: {error}.") from error
 
 

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -176,7 +177,7 @@ class TiffFile:
             self._is_big = b"+" in magic
             self.directories = self._walk(file)
 
-    @property
+    @cached_property
     def description(self) -> str:
         """Return the description of the first plane."""
         return self.text(270)

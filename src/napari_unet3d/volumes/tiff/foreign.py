@@ -20,20 +20,21 @@ from typing import Any
 import tifffile
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.blame import raised_in
+from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.tiff.descriptions import Lead, letters_of
 from napari_unet3d.volumes.tiff.sizes import Found
 
 # What comes out of tifffile and the XML parser when a file is damaged: hypothesis found most of them.
-# `AttributeError` and `TypeError` are theirs as well as ours, so they are taken only from inside the library.
 _DAMAGE = (
     ArithmeticError,
     AssertionError,
+    AttributeError,
     ElementTree.ParseError,
     EOFError,
     LookupError,
     MemoryError,
     RuntimeError,
+    TypeError,
     ValueError,
     struct.error,
     tifffile.TiffFileError,
@@ -55,11 +56,9 @@ def open_tiff(path: Path) -> Iterator[Any]:
         with tifffile.TiffFile(path, **alone) as tif:
             yield tif
     except _DAMAGE as error:
+        if is_mistake(error):
+            raise
         raise _damaged(path, error) from error
-    except (AttributeError, TypeError) as error:
-        if raised_in(error, "tifffile", "imagecodecs"):
-            raise _damaged(path, error) from error
-        raise
     finally:
         logger.removeHandler(handler)
     if handler.messages:

@@ -101,9 +101,8 @@ def imagej_images(file: TiffFile) -> list[TiffImage]:
     if len(planes) > lead.n_planes:
         declared = lead.n_planes
         if any(size > 1 for letter, size in zip(lead.letters, lead.shape, strict=True) if letter in "ct"):
-            lead, used = lead, planes[:declared]
             notes = (f"{len(planes) - declared} planes that its description does not count are left out.",)
-            return [TiffImage(lead, used, notes=notes)]
+            return [TiffImage(lead, planes[:declared], notes=notes)]
         lead = Lead("z", (len(planes),))
         notes = (f"{len(planes)} planes are in the file and {declared} in its description; all are read.",)
     left_out = len(file.directories) - len(planes)

@@ -88,8 +88,14 @@ def names_metadata_file(description: str) -> str:
     return found[2] if found else ""
 
 
-def parse_ome(text: str) -> tuple[list[OmeImage], str]:
-    """Return the images that OME-XML describes, and the UUID of the document.
+def own_uuid(description: str) -> str:
+    """Return the UUID that a file gives itself; nothing if it has none."""
+    found = re.search(r'<(?:\w+:)?OME\b[^>]*\bUUID="([^"]+)"', description[:100_000])
+    return found[1] if found else ""
+
+
+def parse_ome(text: str) -> list[OmeImage]:
+    """Return the images that OME-XML describes.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def parse_ome(text: str) -> tuple[list[OmeImage], str]:
     ]
     if not images:
         raise OmeError("it describes no image")
-    return images, root.get("UUID", "")
+    return images
 
 
 def _image(image: Element, pixels: Element) -> OmeImage:

@@ -30,7 +30,7 @@ def ome_image(
     number
         Which of them is wanted.
     uuid
-        Of the document.
+        Of the file that was passed.
     beside
         Opens another file of the image by its name and UUID.
 

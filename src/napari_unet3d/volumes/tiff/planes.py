@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import Box, DecodedCache
+from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.stack import Fingerprint, PlaneStack
 from napari_unet3d.volumes.tiff.directories import Directory, TiffFile, cut_short
 from napari_unet3d.volumes.tiff.foreign import open_tiff
@@ -95,6 +96,8 @@ class TiffPlane:
             n_bytes = int(self.counts[segment])
             return cache.fetch(key, lambda: layout.decode(_read_at(file, offset, n_bytes), segment))[first:last]
         except DECODE_ERRORS as error:
+            if is_mistake(error):
+                raise
             raise VolumeError(
                 f"{shown(self.path)} is damaged at plane {self.number}: {error}. Copy or download it again."
             ) from error

@@ -21,7 +21,7 @@ from napari_unet3d.volumes.tiff.images import (
     shaped_images,
     size_text,
 )
-from napari_unet3d.volumes.tiff.ome import OmeError, OmeImage, is_ome, names_metadata_file, parse_ome
+from napari_unet3d.volumes.tiff.ome import OmeError, OmeImage, is_ome, names_metadata_file, own_uuid, parse_ome
 from napari_unet3d.volumes.tiff.ome_planes import ome_image
 from napari_unet3d.volumes.tiff.planes import Layouts, foreign_stack, stack_of
 from napari_unet3d.volumes.tiff.sizes import Found, sizes_of
@@ -95,7 +95,7 @@ def _choose(file: TiffFile, series: str | None) -> _Chosen:
     described: list[OmeImage] = []
     if is_ome(file.description) or names_metadata_file(file.description):
         try:
-            described, uuid = parse_ome(_ome_text(file))
+            described = parse_ome(_ome_text(file))
         except OmeError as error:
             notes = (f"Its OME-XML cannot be read ({error}); the pages are read in their order.",)
     if described:
@@ -103,7 +103,7 @@ def _choose(file: TiffFile, series: str | None) -> _Chosen:
         outlines = [Outline(one.lead, one.name, size_text((*one.lead.shape, *one.plane))) for one in described]
         chosen, notes = choose_image(outlines, series, file.where)
         ome, siblings = described[chosen], _Siblings(file)
-        image = ome_image(file, described, chosen, uuid, siblings.open)
+        image = ome_image(file, described, chosen, own_uuid(file.description), siblings.open)
         notes = (*notes, *image.notes, *siblings.notes)
     else:
         images = _undescribed(file, series)
@@ -131,7 +131,7 @@ def note_on_inversion(directory: Directory) -> tuple[str, ...]:
 def found_in(file: TiffFile) -> Found:
     """Return what a file says about its voxels, of the first of its images."""
     try:
-        described = parse_ome(_ome_text(file))[0] if is_ome(file.description) else []
+        described = parse_ome(_ome_text(file)) if is_ome(file.description) else []
     except OmeError:
         described = []
     return sizes_of(file, described[0] if described else None)

@@ -168,8 +168,8 @@ class SegmentLayout:
         """Return what a strip inflates to, and no more than it declares."""
         # Some writers fill the last strip up to the full number of rows.
         limit = self.segment_bytes(self.segment_length)
-        codec = "zlib" if self.compression in _DEFLATE else "lzma" if self.compression == _LZMA else None
-        return data if codec is None else inflate(data, codec, limit) or b""
+        codec = "zlib" if self.compression in _DEFLATE else "lzma" if self.compression == _LZMA else ""
+        return data if not codec else inflate(data, codec, limit) or b""
 
     def _refuse_missing_codec(self) -> None:
         try:
