@@ -26,6 +26,7 @@ _MOST_COUNTED = 50_000
 _LARGEST_CHUNK = 2**32
 _LARGE_CHUNK = 4 * 2**20
 _DECODE_ERRORS = (
+    ArithmeticError,
     KeyError,
     OSError,
     TypeError,
