@@ -261,6 +261,13 @@ def _ome(path, *, dataset="0", scale=(0.5, 0.2, 0.2)):
     return path
 
 
+def _with_levels(path, levels):
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["ome"]["multiscales"][0]["datasets"] = levels
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    return path
+
+
 def _ours(path):
     with create_output(path, VALUES.shape, np.uint16, voxel_size=(1, 1, 1), unit="um") as output:
         output[...] = VALUES
@@ -467,6 +474,10 @@ REFUSED = {
     "zarr image without its array": (
         lambda d: _ome(d / "a.zarr", dataset="./0"),
         r"its array '\./0' is missing",
+    ),
+    "zarr image whose levels are no list": (
+        lambda d: _with_levels(_ome(d / "a.zarr"), 3.5),
+        "damaged OME-Zarr metadata",
     ),
     "zarr metadata cut": (lambda d: _cut(_zarr(d / "a.zarr") / "zarr.json").parent, "cannot be read as Zarr"),
     "zarr chunk cut": (
