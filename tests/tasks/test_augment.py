@@ -295,4 +295,4 @@ def test_labels_with_other_voxels_are_noted(pair, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "l.tif", tifffile.imread(pair[1]), imagej=True, metadata=other, resolution=(1, 1))
     words = ["--labels", tmp_path / "l.tif", "--output", tmp_path / "a.tif", "--input", "60", "--blocks", "1"]
     assert run(pair[0], *words) == 0
-    assert "The voxels of the image are 0.5 x 0.25 x 0.25 um and those of the mask 2 x 1 x 1" in capsys.readouterr().err
+    assert "voxels of 0.5 x 0.25 x 0.25 um, the mask 50 x 70 x 64 voxels of 2 x 1 x 1 um" in capsys.readouterr().err

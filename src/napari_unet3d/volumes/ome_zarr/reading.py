@@ -188,13 +188,10 @@ def _only_series(place: ZarrPlace, series: list[str]) -> tuple[ZarrPlace, list[s
 def _largest_level(place: ZarrPlace, multiscale: Any) -> int:
     """Return which level of an image is the largest: the first, as the standard has it, unless its writer did not."""
     datasets = multiscale.get("datasets") if isinstance(multiscale, dict) else None
-    paths = [one.get("path") if isinstance(one, dict) else None for one in _as_list(datasets)]
+    listed = datasets if isinstance(datasets, list) else []
+    paths = [one.get("path") if isinstance(one, dict) else None for one in listed]
     sizes = [_n_voxels(place.child(path)) if isinstance(path, str) else 0 for path in paths]
     return sizes.index(max(sizes)) if sizes else 0
-
-
-def _as_list(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else []
 
 
 def _n_voxels(place: ZarrPlace) -> int:
