@@ -128,7 +128,7 @@ def test_a_sample_whose_parts_do_not_fit_says_so(viewer, tmp_path, notices):
     write_slices(tmp_path / "s" / "mask", ramp((3, 5, 6), np.uint8))
     assert len(viewer.open(tmp_path / "s", plugin=PLUGIN)) == 2
     (notice,) = notices()
-    assert "The image has 4 x 5 x 6 voxels and the mask 3 x 5 x 6" in notice
+    assert "The image has 4 x 5 x 6 voxels of 0.18 x 0.1 x 0.05 um, the mask 3 x 5 x 6" in notice
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
