@@ -18,6 +18,7 @@ from napari_unet3d.cli import main, terminal
 from napari_unet3d.cli.terminal import Screen, say, say_unforeseen
 from napari_unet3d.errors import OutputError
 from napari_unet3d.network.store import save_model
+from napari_unet3d.stopping import is_interrupt
 from napari_unet3d.tasks.run_folder import CHECKPOINT_FILE, RunFolder
 from tests.models import random_model
 from tests.tasks.test_train import IMAGE, LABELS
@@ -350,3 +351,12 @@ def test_folders_that_may_not_be_read_are_said_and_no_surprise(tmp_path):
             assert ended.stderr.count("error: ") == 1
     finally:
         os.chmod(tmp_path / "closed", 0o755)
+
+
+def test_a_signal_that_meets_c_code_is_a_signal():
+    """What CPython makes of a signal that comes while a function in C has its result already."""
+    reported = SystemError("returned a result with an exception set")
+    reported.__cause__ = KeyboardInterrupt()
+    assert is_interrupt(reported)
+    assert is_interrupt(KeyboardInterrupt())
+    assert not is_interrupt(SystemError("something else"))

@@ -61,6 +61,13 @@ def interrupted_once() -> Iterator[None]:
         yield
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is a signal that came: as it was raised, or as C code that it met reports it."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    )
+
+
 def ignore_signals() -> None:
     """Hear no signal any more: all is done, and the process is about to end."""
     for number in _heard():

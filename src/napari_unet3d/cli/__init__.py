@@ -21,7 +21,7 @@ from napari_unet3d.cli.run_command import run
 from napari_unet3d.cli.terminal import say, say_error, say_for_libraries, say_notes, say_unforeseen
 from napari_unet3d.cli.train_command import train
 from napari_unet3d.errors import SpecError, Unet3dError, shown, visible
-from napari_unet3d.stopping import ignore_signals, interrupt_on_signals
+from napari_unet3d.stopping import ignore_signals, interrupt_on_signals, is_interrupt
 
 EXIT_UNFORESEEN, EXIT_BAD_INPUT = 1, 3
 _DEBUG_FLAG = "--debug"
@@ -36,7 +36,9 @@ class _Commands(TyperGroup):
         except (EOFError, OSError) as error:
             # Typer takes the first for Ctrl-D, and is silent about a pipe.
             raise _UnforeseenError from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, SystemError) as error:
+            if not is_interrupt(error):
+                raise
             raise _StoppedError from error
         except Exception as error:
             if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "format_message"):

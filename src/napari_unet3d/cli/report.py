@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet3d.cli.terminal import Screen, say
 from napari_unet3d.errors import shown
-from napari_unet3d.stopping import interrupted_once
+from napari_unet3d.stopping import interrupted_once, is_interrupt
 
 if TYPE_CHECKING:
     from napari_unet3d.core.tiling import TilePlan
@@ -87,7 +87,9 @@ def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Res
     with interrupted_once():
         try:
             yield Result(events)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemError) as error:
+            if not is_interrupt(error):
+                raise
             events.close()
             if _identity(output) not in (None, before):
                 say(f"Stopped. The result was complete: {shown(output)}", to_error=True)

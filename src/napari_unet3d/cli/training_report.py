@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from napari_unet3d.cli.report import EXIT_NOT_ALL, EXIT_STOPPED
 from napari_unet3d.cli.terminal import Screen, say
 from napari_unet3d.errors import shown
-from napari_unet3d.stopping import answered
+from napari_unet3d.stopping import answered, is_interrupt
 
 if TYPE_CHECKING:
     from napari_unet3d.tasks.events import Event, StepDone, Validated
@@ -59,8 +59,9 @@ def _work(events: Generator[Event, None, TrainResult], stop: _Stop, told: _Told)
     except StopIteration as end:
         result: TrainResult = end.value
         return result
-    except KeyboardInterrupt:
-        pass
+    except (KeyboardInterrupt, SystemError) as error:
+        if not is_interrupt(error):
+            raise
     return None
 
 
