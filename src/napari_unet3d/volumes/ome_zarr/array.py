@@ -91,17 +91,16 @@ class ZarrArray(LazyArray):
         VolumeError
             Naming the chunk that is damaged, or that this program wrote and that is gone.
         """
-        files = list(self._chunks(box))
-        if self._is_ours and (missing := [index for index in files if not self._has(index)]):
+        looks = {index: self._place.look(self._key(index)) for index in self._chunks(box)}
+        if self._is_ours and (missing := [index for index, (n_bytes, _) in looks.items() if n_bytes < 0]):
             raise self._lost(len(missing), missing[0])
-        for index in files:
-            n_bytes = self._place.n_bytes(self._key(index))
+        for index, (n_bytes, _) in looks.items():
             if n_bytes > self._most_bytes:
                 raise VolumeError(
                     f"{self._place}: the chunk {self._key(index)!r} has {n_bytes:,} bytes, which is not plausible for "
                     f"what its metadata declare. Copy it again."
                 )
-        foreign = {index for index in files if self._place.leads_out(self._key(index))}
+        foreign = {index for index, (_, leads_out) in looks.items() if leads_out}
         try:
             if foreign:
                 return self._without(foreign, box)
@@ -152,7 +151,8 @@ class ZarrArray(LazyArray):
         n_chunks = math.prod(-(-size // step) for size, step in zip(self.shape, self._grid, strict=True))
         if n_chunks > _MOST_COUNTED:
             return []
-        missing = [index for index in self._chunks(everything) if not self._has(index)]
+        looks = {index: self._place.look(self._key(index)) for index in self._chunks(everything)}
+        missing = [index for index, (n_bytes, _) in looks.items() if n_bytes < 0]
         if missing and self._is_ours:
             raise self._lost(len(missing), missing[0])
         fill = self._array.fill_value
@@ -161,7 +161,7 @@ class ZarrArray(LazyArray):
             notes.append(
                 f"{len(missing)} of {n_chunks} chunks are not there and read as {fill}: never written, or lost."
             )
-        n_links = sum(self._place.leads_out(self._key(index)) for index in self._chunks(everything))
+        n_links = sum(leads_out for _, leads_out in looks.values())
         if n_links:
             notes.append(f"{n_links} of {n_chunks} chunks are links that lead out of the Zarr; they read as {fill}.")
         return notes
@@ -173,9 +173,6 @@ class ZarrArray(LazyArray):
 
     def _key(self, index: tuple[int, ...]) -> str:
         return str(self._array.metadata.encode_chunk_key(index))
-
-    def _has(self, index: tuple[int, ...]) -> bool:
-        return self._place.has(self._key(index))
 
     def _lost(self, n_missing: int, first: tuple[int, ...]) -> VolumeError:
         return VolumeError(

@@ -103,6 +103,27 @@ class ZarrPlace:
         except OSError:
             return 0
 
+    def look(self, name: str) -> tuple[int, bool]:
+        """Return the bytes of a file, -1 if it is missing, and whether it leads out of this Zarr.
+
+        Raises
+        ------
+        VolumeError
+            As `leads_out`.
+        """
+        key = _joined(self.inner, name)
+        if self.members is not None:
+            return self.members.get(key, -1), False
+        path = os.path.join(self.root, key)
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1, False
+        if stat.S_ISREG(found.st_mode) and os.path.dirname(path) in self._checked:
+            return found.st_size, False
+        leads_out = self.leads_out(name)
+        return found.st_size if leads_out or os.path.exists(path) else -1, leads_out
+
     def leads_out(self, name: str) -> bool:
         """Return whether a file, or a folder above it, is a link that leads out of this Zarr.
 
