@@ -51,7 +51,7 @@ class _UnforeseenError(Exception):
 
 
 class _StoppedError(Exception):
-    """Ctrl-C where nothing has begun that could be kept."""
+    """Ctrl-C before there is anything to keep."""
 
 
 app = typer.Typer(

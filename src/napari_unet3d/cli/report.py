@@ -74,7 +74,7 @@ class Result:
 
 @contextmanager
 def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Result]:
-    """Let Ctrl-C, or what a job scheduler sends, end some work: what was begun is removed, and that is said.
+    """Let Ctrl-C, or what a job scheduler sends, end some work: remove what is unfinished, and say so.
 
     Parameters
     ----------
