@@ -38,7 +38,7 @@ def map_of(is_turned: bool) -> Any:
     """Return the map that all are given."""
     from scipy.spatial.transform import Rotation
 
-    from napari_unet3d.core.deformation import Deformation
+    from napari_unet3d.core.augment.deformation import Deformation
 
     nodes = np.random.default_rng(1).normal(0, SIGMA, (LINES, LINES, LINES, 3))
     matrix = Rotation.random(random_state=3).as_matrix() / SCALE if is_turned else np.eye(3)
@@ -55,9 +55,9 @@ def coordinates(is_turned: bool) -> Any:
 
 def ours(threads: int) -> Work:
     """Everything from the nodes on: filtered, mapped, interpolated."""
+    from napari_unet3d.core.augment.deformation import Deformation
+    from napari_unet3d.core.augment.resample import resample, resample_labels
     from napari_unet3d.core.boxes import Box
-    from napari_unet3d.core.deformation import Deformation
-    from napari_unet3d.core.resample import resample, resample_labels
 
     (image, mask), choices = volume(), map_of(True).model_dump()
     box = Box(*((HALO, SIZE - HALO),) * 3)

@@ -18,8 +18,8 @@ import networks
 import numpy as np
 from contest import clean_environment
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import peak_bytes
+from napari_unet3d.core.unet.costs import peak_bytes
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 LOWEST, HIGHEST = 1.0, 1.5
 CUBES = (92, 108, 132, 156, 180, 204, 220, 236, 260, 276, 300)
@@ -43,17 +43,18 @@ def peak_resident_bytes() -> int:
 
 def measure(size: int, spec: NetworkSpec) -> int:
     """Return the bytes that two passes over a cube take at their worst moment, in this process."""
-    from napari_unet3d.network.devices import select_device
+    from napari_unet3d.network.machine.devices import select_device
+    from napari_unet3d.network.predictor import Predictor
 
     device = select_device("cpu")
     tiny = NetworkSpec(blocks=0, filters=1)
-    networks.random_model(tiny).forward((20, 20, 20), "logits", device)(np.zeros((20, 20, 20, 1), np.float32))
+    Predictor(networks.random_model(tiny), device)(np.zeros((20, 20, 20, 1), np.float32), "logits")
     model = networks.random_model(spec)
     image = np.random.default_rng(1).random((size, size, size, spec.channels), dtype=np.float32)
     before = resident_bytes()
-    forward = model.forward((size, size, size), "logits", device)
+    predictor = Predictor(model, device)
     for _ in range(2):
-        forward(image)
+        predictor(image, "logits")
     return peak_resident_bytes() - before
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from contest import THREADS
 
-from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.model import Model, ModelCard
 
 Forward = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -33,9 +33,10 @@ def random_model(spec: NetworkSpec, seed: int = 0) -> Model:
 
 def ours(model: Model, shape: Shape) -> dict[str, Forward]:
     """Return what `napari_unet3d` computes with."""
-    from napari_unet3d.network.devices import select_device
+    from napari_unet3d.network.machine.devices import select_device
+    from napari_unet3d.network.predictor import compile_forward
 
-    return {"oneDNN on": model.forward(shape, "logits", select_device("cpu"))}
+    return {"oneDNN on": compile_forward(model.spec, model.weights, shape, "logits", select_device("cpu"))}
 
 
 def tensorflow_as_it_comes(model: Model, shape: Shape) -> dict[str, Forward]:
@@ -124,10 +125,6 @@ def _torch_module(model: Model) -> Any:
     from torch import nn
     from torch.nn import functional
 
-    from napari_unet3d.core.geometry import skip_crops
-
-    crops = skip_crops(model.spec.blocks)
-
     class UNet(nn.Module):
         """The layers of a NetworkSpec, one after the other."""
 
@@ -135,15 +132,15 @@ def _torch_module(model: Model) -> Any:
             super().__init__()
             self.steps = nn.ModuleDict()
             for layer in model.spec.layers:
-                if layer.kernel_voxels:
+                if layer.has_weights:
                     self.steps[layer.name] = self._step(layer)
 
         def _step(self, layer: Any) -> nn.Module:
             widths = layer.channels_in, layer.channels_out
             if layer.kind == "upsample":
-                step = nn.ConvTranspose3d(*widths, 2, stride=2)
+                step = nn.ConvTranspose3d(*widths, layer.kernel, stride=layer.factor)
             else:
-                step = nn.Conv3d(*widths, 3 if layer.kind == "conv" else 1)
+                step = nn.Conv3d(*widths, layer.kernel)
             # Keras has (z, y, x, in, out), and (z, y, x, out, in) where transposed; PyTorch has (out, in, z, y, x), and
             # (in, out, z, y, x): the same swap for both.
             kernel = model.weights[f"{layer.name}/kernel"].transpose(4, 3, 0, 1, 2)
@@ -155,10 +152,9 @@ def _torch_module(model: Model) -> Any:
             skips = []
             for layer in model.spec.layers:
                 if layer.kind == "crop":
-                    inside = slice(crops[layer.level], -crops[layer.level])
-                    skips.append(x[:, :, inside, inside, inside])
+                    skips.append(x[:, :, *(slice(n, -n or None) for n in layer.crop)])
                 elif layer.kind == "pool":
-                    x = functional.max_pool3d(x, 2)
+                    x = functional.max_pool3d(x, layer.factor)
                 elif layer.kind == "concatenate":
                     x = torch.cat([x, skips.pop()], dim=1)
                 else:

@@ -12,9 +12,9 @@ import math
 import statistics
 import time
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import flops
-from napari_unet3d.core.tiling import plan_tiles
+from napari_unet3d.core.tiles.plan import plan_tiles
+from napari_unet3d.core.unet.costs import flops
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 SPEC = NetworkSpec()
 NAIVE_INPUT, NAIVE_OUTPUT = 220, 132

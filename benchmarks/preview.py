@@ -20,9 +20,9 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
 from napari_unet3d.engine import LocalEngine
-from napari_unet3d.widgets.augment import AugmentPanel
-from napari_unet3d.widgets.preferences import Preferences
-from napari_unet3d.widgets.session import Session
+from napari_unet3d.widgets.host.preferences import Preferences
+from napari_unet3d.widgets.panels.augment.tab import AugmentPanel
+from napari_unet3d.widgets.runs.session import Session
 
 TARGET_MS = 150
 

@@ -16,9 +16,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_unet3d.core.augment import PatchFrame
-from napari_unet3d.core.augmentation import AugmentSpec, preset
-from napari_unet3d.core.sampler import PatchSampler, PatchSource
+from napari_unet3d.core.augment.choices import AugmentSpec
+from napari_unet3d.core.augment.draw import PatchFrame
+from napari_unet3d.core.augment.presets import preset
+from napari_unet3d.core.augment.sampler import PatchSampler, PatchSource
 
 HALO, AHEAD, AT_MOST = 44, 4, 0.02
 

@@ -19,8 +19,8 @@ import networks
 import numpy as np
 from contest import contestants, serve, take_turns
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import flops
+from napari_unet3d.core.unet.costs import flops
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 SPEC = NetworkSpec()
 MATRIX = 6144
@@ -53,7 +53,7 @@ def matrix_product() -> Callable[[], Any]:
 
 def layer_times(model: Any, image: Any) -> str:
     """Return what the layers of each kind take, called one by one."""
-    from napari_unet3d.network.runtime import load_tensorflow
+    from napari_unet3d.network.machine.runtime import load_tensorflow
 
     tf = load_tensorflow()
     from napari_unet3d.network.unet import build_unet

@@ -19,7 +19,7 @@ import networks
 import numpy as np
 from contest import ROUNDS, contestants, ratio_line, serve, take_turns
 
-from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 TARGETS = {
     "TensorFlow as it comes": 3.0,

@@ -23,12 +23,16 @@ import networks
 import numpy as np
 from contest import THREADS, clean_environment, contestants, ratio_line, serve, take_turns
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import output_shape, training_bytes
+from napari_unet3d.core.heads.base import Balance
+from napari_unet3d.core.heads.classes import Classes
+from napari_unet3d.core.unet.costs import training_bytes
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 SHAPE = (132, 132, 132)
 SPEC = NetworkSpec(dropout=0.0)
+HEAD = Classes(names=("background", "object"))
 RATE, SHARE = 1e-3, 0.7
+BALANCE = Balance((1.0, 1.0), SHARE)
 # Of the first loss, and of those after one and two steps: where a gradient is nearly 0, Adam's step is its sign.
 TOLERANCES = np.array([1e-5, 1e-3, 1e-3])
 TARGETS = {
@@ -58,17 +62,17 @@ def batch(shape: tuple[int, int, int], blocks: int) -> tuple[Any, Any]:
     """Return an image (1, z, y, x, 1) and targets, every second plane of them unlabelled."""
     rng = np.random.default_rng(1)
     image = rng.normal(size=(1, *shape, 1)).astype(np.float32)
-    targets = rng.integers(0, 2, (1, *output_shape(shape, blocks=blocks))).astype(np.uint8)
+    targets = rng.integers(0, 2, (1, *NetworkSpec(blocks=blocks).geometry.output_shape(shape))).astype(np.uint8)
     targets[:, ::2] = 255
     return image, targets
 
 
 def ours() -> Step:
     """Return a step of what `napari_unet3d` trains with."""
-    from napari_unet3d.network.devices import select_device
-    from napari_unet3d.network.training import Learner
+    from napari_unet3d.network.learner import Learner
+    from napari_unet3d.network.machine.devices import select_device
 
-    choices = {"class_weights": (1.0, 1.0), "cross_entropy_share": SHARE, "clip_norm": 1e9, "averaging": 0.98}
+    choices = {"head": HEAD, "balance": BALANCE, "optimizer": "adam", "clip_norm": 1e9, "averaging": 0.98}
     learner = Learner(SPEC, networks.random_model(SPEC).weights, select_device("cpu"), seed=0, **choices)
     image, targets = batch(SHAPE, SPEC.blocks)
     return lambda: learner.step(image, targets, learning_rate=RATE, number=0).loss
@@ -79,7 +83,6 @@ def tensorflow_as_it_comes() -> Step:
     import keras
     import tensorflow as tf
 
-    from napari_unet3d.network.losses import masked_loss
     from napari_unet3d.network.unet import build_unet
 
     network, weights = build_unet(SPEC), networks.random_model(SPEC).weights
@@ -92,8 +95,8 @@ def tensorflow_as_it_comes() -> Step:
     @tf.function
     def step() -> Any:
         with tf.GradientTape() as tape:
-            logits = network(image, training=True)
-            loss, _ = masked_loss(logits, targets, class_weights=(1.0, 1.0), cross_entropy_share=SHARE)
+            sums = HEAD.sums(network(image, training=True), targets, keras.ops)
+            loss = HEAD.loss(sums, BALANCE, keras.ops)
         optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         return loss
 
@@ -170,10 +173,10 @@ def measure(shape: tuple[int, int, int], spec: NetworkSpec) -> int:
     """Return the bytes that three steps take at their worst moment, in this process."""
     import psutil
 
-    from napari_unet3d.network.devices import select_device
-    from napari_unet3d.network.training import Learner
+    from napari_unet3d.network.learner import Learner
+    from napari_unet3d.network.machine.devices import select_device
 
-    choices = {"class_weights": (1.0, 1.0), "cross_entropy_share": SHARE, "clip_norm": 1.0, "averaging": 0.98}
+    choices = {"head": HEAD, "balance": BALANCE, "optimizer": "muon", "clip_norm": 1.0, "averaging": 0.98}
 
     def learn(spec: NetworkSpec, size: tuple[int, int, int], steps: int) -> None:
         learner = Learner(spec, None, select_device("cpu"), seed=0, **choices)

@@ -23,9 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from contest import contestants, ratio_line, serve, take_turns
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import alignment, halo
 from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.model import Model
 
 TARGET = 5.0
@@ -42,12 +41,12 @@ def segment(volume: npt.NDArray[np.uint16], model: Model, memory: int | None) ->
     import napari_unet3d
 
     spec = napari_unet3d.PredictSpec(device="cpu", memory_bytes=memory)
-    return napari_unet3d.segment(volume, model, spec=spec)
+    return napari_unet3d.segment(volume, model, spec=spec).data
 
 
 def segment_in_fixed_tiles(volume: npt.NDArray[np.uint16], forward: networks.Forward) -> Labels:
     """Return the labels by tiles of one size, edge to edge."""
-    margin = halo(SPEC.blocks)
+    margin = SPEC.geometry.halo[0]
     counts = [-(-n // NAIVE_OUTPUT) for n in volume.shape]
     padding = [(margin, count * NAIVE_OUTPUT + margin - n) for count, n in zip(counts, volume.shape, strict=True)]
     padded = np.pad(volume, padding, mode="symmetric").astype(np.float32) * np.float32(SCALE)
@@ -80,7 +79,7 @@ def prepare(name: str, size: int, memory: int | None, folder: Path) -> tuple[Cal
 
 def check_agreement(ours: Labels, fixed: Labels) -> str:
     """Return how far the labels agree; exit where they must and do not."""
-    step = alignment(SPEC.blocks)
+    step = SPEC.geometry.alignment[0]
     differ = ours != fixed
     aligned = np.zeros(ours.shape, bool)
     ranges = [range(0, n, NAIVE_OUTPUT) for n in ours.shape]

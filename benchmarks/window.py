@@ -23,18 +23,18 @@ from contest import clean_environment
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_unet3d.core.annotation import Meanings
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.augmentation import PRESETS
-from napari_unet3d.core.tiling import plan_tiles
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.core.augment.presets import PRESETS
+from napari_unet3d.core.tiles.plan import plan_tiles
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.tasks.train_spec import TrainSpec
-from napari_unet3d.widgets.layers import layer_volume
-from napari_unet3d.widgets.pairs import Pair
-from napari_unet3d.widgets.results import Choices
-from napari_unet3d.widgets.segmentation import Segmentation
-from napari_unet3d.widgets.session import Session, list_models, session_of
-from napari_unet3d.widgets.training import Training
+from napari_unet3d.tasks.train.spec import TrainSpec
+from napari_unet3d.widgets.layers.volumes import layer_volume
+from napari_unet3d.widgets.runs.pairs import Pair
+from napari_unet3d.widgets.runs.results import Choices
+from napari_unet3d.widgets.runs.segmentation import Segmentation
+from napari_unet3d.widgets.runs.session import Session, list_models, session_of
+from napari_unet3d.widgets.runs.training import Training
 
 PERIOD_MS = 10
 ROUNDS = 4
@@ -52,7 +52,7 @@ begun = time.perf_counter()
 viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
 seconds = time.perf_counter() - begun
 print(seconds, int("keras" in sys.modules or "tensorflow" in sys.modules))
-from napari_unet3d.widgets.session import end_session
+from napari_unet3d.widgets.runs.session import end_session
 end_session(viewer)
 viewer.close()
 """
@@ -169,7 +169,7 @@ class Learning:
         self.run.begin()
 
     def stop(self) -> None:
-        self.run.stop()
+        self.run.cancel()
 
     def has_begun(self) -> bool:
         return self.run.step >= self._from + 2 and self.run.previewed is not None

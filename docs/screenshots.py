@@ -21,8 +21,8 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_unet3d.widgets.demo_viewer import open_demo
-from napari_unet3d.widgets.workbench import Workbench
+from napari_unet3d.widgets.plugin.demo_viewer import open_demo
+from napari_unet3d.widgets.plugin.workbench import Workbench
 
 PAINTED, LOOKED_AT = (30, 60, 90), 70
 IMAGES = Path(__file__).parent / "images"
@@ -77,7 +77,7 @@ def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     for y, x, label in ((60, 60, 1), (120, 80, 1), (28, 55, 2), (68, 98, 2), (93, 84, 2)):
         annotation.paint((z, y, x), label)
     viewer.reset_view()
-    wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
+    wait(lambda: len(workbench.session.annotation.of(annotation).counts) == 3, seconds=30)
     save(viewer, folder / "data.png")
     take_training(viewer, workbench, folder)
 
@@ -92,8 +92,8 @@ def take_training(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
         annotation.data[z] = mask[z] + 1
     annotation.refresh()
     viewer.dims.set_point(0, annotation.data_to_world((PAINTED[1], 0, 0))[0])
-    workbench.data.meanings.update_layer()
-    wait(lambda: len(workbench.data.meanings.counts) == 3, seconds=30)
+    session.annotation.look_again(annotation)
+    wait(lambda: len(session.annotation.of(session.labels).counts) == 3, seconds=30)
     workbench.show_tab("Train")
     panel.form.steps.value, panel.form.every.value = 400, 20
     wait(lambda: panel.spec is not None and panel.spec.steps == 400, seconds=30)

@@ -20,18 +20,19 @@ import numpy.typing as npt
 from scipy import ndimage
 
 import napari_unet3d
-from napari_unet3d.core.annotation import Meanings
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.augmentation import AugmentSpec, Flips, Gain, Noise, Offset, QuarterTurns
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.core.augment.choices import AugmentSpec, Flips, Gain, Noise, Offset, QuarterTurns
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.metrics import dice
+from napari_unet3d.core.scores.overlap import dice
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.model import Model, ModelCard
 from napari_unet3d.network.store import save_model
 from napari_unet3d.sample_data import UNIT, VOXEL_SIZE, Sample, synthetic_neurons
-from napari_unet3d.tasks.events import Note, StepDone, Validated
-from napari_unet3d.tasks.train_files import train_files
-from napari_unet3d.tasks.train_spec import HeldOutBox, TrainSpec
-from napari_unet3d.tasks.training_data import TrainingPair
+from napari_unet3d.tasks.driving import drive
+from napari_unet3d.tasks.events import Event, Note, StepDone, Validated
+from napari_unet3d.tasks.train.data import TrainingPair
+from napari_unet3d.tasks.train.files import train_files
+from napari_unet3d.tasks.train.spec import HeldOutBox, TrainSpec
 
 TARGET = Path(napari_unet3d.__file__).parent / "models" / "demo-neuron.unet3d"
 CLASS_NAMES = ("background", "neurite")
@@ -66,7 +67,8 @@ def choices(steps: int, shape: tuple[int, int, int]) -> TrainSpec:
         steps=steps,
         seed=17,
         augment=AUGMENT,
-        learning_rate=3e-3,
+        optimizer="muon",
+        learning_rate=4e-3,
         class_weights=(1.0, 2.0),
         validation=(HeldOutBox(pair=len(TRAINING_SEEDS), box=Box.whole(shape)),),
         validate_every=100,
@@ -76,21 +78,21 @@ def choices(steps: int, shape: tuple[int, int, int]) -> TrainSpec:
 def train(spec: TrainSpec, pairs: list[TrainingPair], folder: Path) -> Model:
     """Train, say how it goes, and return the best model."""
     losses: list[float] = []
-    events = train_files(spec, pairs, folder)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            best: Model = end.value.best
-            return best
+
+    def tell(event: Event) -> None:
         match event:
             case StepDone():
                 losses.append(event.loss)
             case Validated():
                 mean, left = np.mean(losses[-100:]), spec.steps - event.step
-                print(f"step {event.step:,}, {left:,} left: loss {mean:.3f}, Dice {event.dice[0]:.3f}", flush=True)
+                print(
+                    f"step {event.step:,}, {left:,} left: loss {mean:.3f}, Dice {event.scores['dice'][1]:.3f}",
+                    flush=True,
+                )
             case Note():
                 print(event.text, flush=True)
+
+    return drive(train_files(spec, pairs, folder), tell).best
 
 
 def score(model: Model) -> dict[str, float]:
@@ -98,7 +100,7 @@ def score(model: Model) -> dict[str, float]:
     scores = {}
     for seed in HELD_OUT_SEEDS:
         sample = synthetic_neurons(seed=seed)
-        found = napari_unet3d.segment(sample.image, model)
+        found = napari_unet3d.segment(sample.image, model).data
         scores[f"dice neurite, held-out seed {seed}"] = round(float(dice(found == 1, sample.mask == 1)), 4)
         print(f"held-out seed {seed}: Dice {list(scores.values())[-1]:.4f}", flush=True)
     scores["dice neurite"] = round(float(np.mean(list(scores.values()))), 4)

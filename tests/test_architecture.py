@@ -16,7 +16,7 @@ HEAVY = {"keras", "tensorflow", "napari", "qtpy", "PyQt6", "PySide6", "scipy", "
 def imported_by(code: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has imported after `code`."""
     code += "\nimport sys, json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -40,18 +40,22 @@ def test_the_help_of_the_command_imports_nothing_heavy():
     [
         "cli",
         "sample_data",
-        "tasks.predict",
-        "tasks.files",
+        "tasks.segment.predict",
+        "tasks.segment.segmenting",
+        "tasks.segment.files",
+        "tasks.jobs.kinds",
+        "notebook",
         "tasks.demo",
         "volumes",
         "network.store",
-        "network.devices",
+        "network.machine.devices",
+        "network.predictor",
         "engine",
-        "engine.remote",
-        "widgets.preferences",
-        "widgets.readers",
-        "widgets.writers",
-        "widgets.commands",
+        "engine.local.remote",
+        "widgets.host.preferences",
+        "widgets.plugin.readers",
+        "widgets.layers.writers",
+        "widgets.plugin.commands",
     ],
 )
 def test_no_module_imports_keras_or_napari_before_it_computes(module):
@@ -59,7 +63,12 @@ def test_no_module_imports_keras_or_napari_before_it_computes(module):
 
 
 def test_the_window_imports_neither_keras_nor_tensorflow_and_compiles_nothing():
-    assert not imported_by("import napari_unet3d.widgets.workbench") & {"keras", "tensorflow", "numba"}
+    assert not imported_by("import napari_unet3d.widgets.plugin.workbench") & {"keras", "tensorflow", "numba"}
+
+
+def test_the_pipeline_of_a_segmentation_runs_without_tensorflow():
+    done = imported_by("from tests.support.identity import segment_once\nsegment_once()")
+    assert not done & {"keras", "tensorflow"}
 
 
 def test_the_public_names_are_there_and_no_others():
@@ -78,7 +87,7 @@ import sys
 for name in ("qtpy", "PyQt6", "PySide6", "PyQt5", "PySide2"):
     sys.modules[name] = None
 from napari_unet3d.errors import DeviceError
-from napari_unet3d.widgets.demo_viewer import show_demo
+from napari_unet3d.widgets.plugin.demo_viewer import show_demo
 try:
     show_demo()
 except DeviceError as error:

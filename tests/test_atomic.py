@@ -10,7 +10,7 @@ import sys
 import psutil
 import pytest
 
-from napari_unet3d import atomic, locks, renames, small_files, stopping
+from napari_unet3d import atomic, processes, renames, small_files, stopping
 from napari_unet3d.errors import OutputError, visible
 
 _REPLACES = """
@@ -110,16 +110,16 @@ def test_a_process_that_is_not_shown_is_running_and_one_that_has_ended_is_not(tm
         (tmp_path / "self").mkdir()
         with monkeypatch.context() as patch:
             # As Linux does with hidepid=2: of others there is not even a folder.
-            patch.setattr(locks, "_PROCESSES", tmp_path)
+            patch.setattr(processes, "_PROCESSES", tmp_path)
             patch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
-            assert all(locks.is_running(pid, start) for pid in (1, other.pid) for start in (None, 5))
-        assert locks.is_running(other.pid, None)
-        assert not locks.is_running(other.pid, 5)
+            assert all(processes.is_running(pid, start) for pid in (1, other.pid) for start in (None, 5))
+        assert processes.is_running(other.pid, None)
+        assert not processes.is_running(other.pid, 5)
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
         # A zombie: its number is still taken.
-        assert not locks.is_running(other.pid, None)
-    assert not any(locks.is_running(pid, None) for pid in (other.pid, 0, -1, 1 << 40, 10**30))
+        assert not processes.is_running(other.pid, None)
+    assert not any(processes.is_running(pid, None) for pid in (other.pid, 0, -1, 1 << 40, 10**30))
 
 
 def test_names_are_swapped_and_nothing_is_replaced_by_a_new_name(tmp_path):
@@ -139,13 +139,13 @@ def test_a_signal_waits_for_the_end_of_what_must_not_be_interrupted():
     done = []
 
     def work():
-        with stopping.uninterrupted():
+        with stopping.defer_signals():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
             done.append("kept")
         done.append("not reached")
 
-    with stopping.answered(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+    with stopping.answer_signals(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["kept"]
 

@@ -18,9 +18,9 @@ from napari_unet3d.cli.choices import parse_bytes
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.errors import SpecError
 from napari_unet3d.network.store import load_model, save_model
-from napari_unet3d.tasks.predict import segment
 from napari_unet3d.volumes import read_volume
-from tests.models import random_model
+from tests.support.models import random_model
+from tests.support.segmenting import segment
 
 PROGRAM = [sys.executable, "-m", "napari_unet3d"]
 
@@ -64,6 +64,8 @@ def test_sizes_as_json_hold_the_published_facts(run):
     assert code == 0
     assert set(answer) == {
         "blocks",
+        "levels",
+        "smallest",
         "filters",
         "classes",
         "channels",
@@ -72,10 +74,10 @@ def test_sizes_as_json_hold_the_published_facts(run):
         "alignment",
         "sizes",
     }
-    assert (answer["parameters"], answer["halo"], answer["alignment"]) == (1_192_610, 44, 8)
+    assert (answer["parameters"], answer["halo"], answer["alignment"]) == (1_192_610, [44] * 3, [8] * 3)
     by_input = {row["input"]: row for row in answer["sizes"]}
     assert list(by_input) == list(range(92, 509, 8))
-    assert by_input[220]["output"] == 132
+    assert by_input[220]["output"] == [132] * 3
     assert by_input[220]["gflops"] == pytest.approx(409.8, abs=0.05)
     assert by_input[220]["memory_bytes"] > 1e9
 
@@ -88,7 +90,15 @@ def test_sizes_as_a_table_show_the_same_rows(run):
 
 
 def test_sizes_below_the_smallest_say_what_the_smallest_is(run):
-    assert "the smallest is 92" in run("sizes", "--max", 60)[1]
+    assert "the smallest input is 92 x 92 x 92 (z, y, x)" in run("sizes", "--max", 60)[1]
+
+
+def test_sizes_of_a_network_for_thick_slices_are_shown_per_axis(run):
+    _, out, _ = run("sizes", "--flat-levels", 1, "--max", 100)
+    assert "halo of 20 x 44 x 44 (z, y, x) voxels on each side" in out
+    assert "Along z these sizes fit: 44, 48, 52, .." in out
+    assert "Along y and x these sizes fit: 92, 100, 108, .." in out
+    assert out.splitlines()[-1].split()[:4] == ["100", "60", "x", "12"]
 
 
 def test_predict_writes_the_labels_with_the_voxel_size(run, model, image, tmp_path):
@@ -179,12 +189,12 @@ def test_an_existing_result_is_refused_until_it_may_be_replaced(run, model, imag
     [
         (["--memory", "lots"], "'lots' is not an amount of memory"),
         (["--memory", "1KiB"], "too little: the smallest tile"),
-        (["--region", "0:5"], "not of the form"),
+        (["--region", "0:5"], "must have the form"),
         (["--region", "0:5,0:5,0:99"], "leaves the volume along x"),
         (["--device", "tpu"], "--device: 'tpu' is none of auto, cpu"),
         (["--min-voxels", "5"], "belong to --clean-up"),
         (["--memory", "0.5"], "less than a byte"),
-        (["--device", "gpu:7"], "There is no device 'gpu:7'"),
+        (["--device", "gpu:7"], "Device 'gpu:7' is not available"),
         (["--probabilities", "--clean-up"], "cannot be asked for together"),
         (["--clean-up", "--high", "0.1", "--low", "0.2"], "0.1"),
         (["--instances", "--connectivity", "7"], "connectivity"),
@@ -211,7 +221,7 @@ def test_bad_input_and_bad_models_give_exit_code_3(run, model, image, tmp_path):
 def test_a_result_never_replaces_the_volume_it_is_made_from(run, model, image, tmp_path):
     before = image.read_bytes()
     code, _, err = run("predict", image, "--model", model, "--output", image, "--overwrite")
-    assert (code, "the volume that it would be made from" in err) == (3, True)
+    assert (code, "the volume to read from" in err) == (3, True)
     assert image.read_bytes() == before
 
 

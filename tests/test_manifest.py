@@ -68,12 +68,12 @@ def test_everything_that_is_contributed_names_a_command_that_is_declared(manifes
 
 
 def test_the_commands_open_the_widget_of_the_manifest(manifest):
-    from napari_unet3d.widgets import commands
+    from napari_unet3d.widgets.plugin import commands
 
     (widget,) = manifest.contributions.widgets
     assert (manifest.name, widget.display_name) == (commands.PLUGIN, commands.WIDGET)
     (command,) = [command for command in manifest.contributions.commands if command.id == widget.command]
-    assert command.python_name == "napari_unet3d.widgets.workbench:Workbench"
+    assert command.python_name == "napari_unet3d.widgets.plugin.workbench:Workbench"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_readers_and_writers_answer_for_their_files(manifest):
 
 
 def test_the_preferences_are_explained_and_their_defaults_are_those_of_the_program(manifest):
-    from napari_unet3d.widgets.preferences import Preferences
+    from napari_unet3d.widgets.host.preferences import Preferences
 
     (category,) = manifest.contributions.configurations.values()
     assert list(manifest.contributions.configurations) == ["workbench"]

@@ -19,19 +19,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_unet3d.core.augmentation import AugmentSpec
+from napari_unet3d.core.augment.choices import AugmentSpec
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import ModelError, TrainingError, Unet3dError
-from napari_unet3d.network.exllsm import import_exllsm
+from napari_unet3d.network.exchange.exllsm import import_exllsm
 from napari_unet3d.network.store import load_model, save_model
-from napari_unet3d.tasks.augment_files import read_choices
-from napari_unet3d.tasks.checkpoints import Checkpoint, Position
-from napari_unet3d.tasks.job_files import JobFile, read_job, write_job
-from napari_unet3d.tasks.jobs import OnDisk, SegmentJob
-from napari_unet3d.tasks.run_folder import RUN_FILE, RunFolder
-from napari_unet3d.tasks.run_lock import LOCK_FILE
+from napari_unet3d.tasks.augment.files import read_choices
+from napari_unet3d.tasks.jobs.files import JobFile, read_job, write_job
+from napari_unet3d.tasks.jobs.places import OnDisk
+from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.specs import PredictSpec
-from tests.models import random_model
+from napari_unet3d.tasks.train.kept.checkpoints import Checkpoint, TrainState
+from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE, RunFolder
+from napari_unet3d.tasks.train.kept.run_lock import LOCK_FILE
+from tests.support.models import random_model
 
 NUMBERS = [0, -1, 2**31, 2**64, 10**400, 1e308, "", None, [], {}, True]
 NUMBERS += ["\x00", "\ud800", "9" * 5000, "../x", "/etc/passwd"]
@@ -71,14 +72,14 @@ def a_run(folder: Path) -> Path:
     (folder / "history.csv").write_text("kind,step,loss,learning_rate,seconds\nstep,1,0.5,0.1,2.0\n")
     (folder / LOCK_FILE).write_text("123 456 host")
     with RunFolder(folder / "run") as run:
-        run.save_checkpoint({"a": np.arange(9.0)}, run_position())
+        run.save_checkpoint({"a": np.arange(9.0)}, train_state())
     shutil.copy(folder / "run" / "checkpoint.safetensors", folder)
     shutil.rmtree(folder / "run")
     return folder
 
 
-def run_position() -> Position:
-    return Position(patch=(24, 24, 24), step=3, best_score=0.5)
+def train_state() -> TrainState:
+    return TrainState(patch=(24, 24, 24), step=3, best_score=0.5)
 
 
 def read_run(folder: Path) -> Checkpoint | None:
@@ -94,7 +95,7 @@ def summed(kind: str, found: Any) -> Any:
     """Return what of something that was read has a checksum; None where nothing has."""
     if kind not in ("model", "run"):
         return None
-    arrays, rest = (found.weights, None) if kind == "model" else (found.state, found.position)
+    arrays, rest = (found.weights, None) if kind == "model" else (found.state, found.train_state)
     return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}, rest
 
 
@@ -226,5 +227,5 @@ def test_a_path_that_no_file_can_have_is_refused_with_words(tmp_path, text):
     for key in ("model", "image"):
         changed = content["job"] | {key: text if key == "model" else {"path": text}}
         (tmp_path / "odd.json").write_text(json.dumps(content | {"job": changed}))
-        with pytest.raises(Unet3dError, match=r"odd\.json is no job"):
+        with pytest.raises(Unet3dError, match=r"odd\.json is not a job"):
             read_job(tmp_path / "odd.json")

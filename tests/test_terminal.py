@@ -19,9 +19,9 @@ from napari_unet3d.cli.terminal import Screen, say, say_unforeseen
 from napari_unet3d.errors import OutputError
 from napari_unet3d.network.store import save_model
 from napari_unet3d.stopping import is_interrupt
-from napari_unet3d.tasks.run_folder import CHECKPOINT_FILE, RunFolder
-from tests.models import random_model
-from tests.tasks.test_train import IMAGE, LABELS
+from napari_unet3d.tasks.train.kept.run_folder import CHECKPOINT_FILE, RunFolder
+from tests.support.models import random_model
+from tests.tasks.train.test_train import IMAGE, LABELS
 
 HOSTILE = "[/x] [link=http://x]b[/link] \x1b[31m\x1b]0;title\x07 \x9b2J \u202egpj <b>c</b> :smile: \udcff"
 PLAIN = r"[/x] [link=http://x]b[/link] \x1b[31m\x1b]0;title\x07 \x9b2J \u202egpj <b>c</b> :smile: \udcff"
@@ -187,7 +187,7 @@ def test_a_terminal_that_is_closed_while_training_costs_nothing_that_was_learnt(
     program.leave()
     assert program.wait() == 130
     with RunFolder(tmp_path / "run") as folder:
-        assert folder.load_checkpoint().position.step > 0
+        assert folder.load_checkpoint().train_state.step > 0
     assert sorted(os.listdir(tmp_path / "run")) == ["checkpoint.safetensors", "history.csv", "last.unet3d", "run.json"]
 
 
@@ -215,7 +215,7 @@ def test_a_second_signal_does_not_disturb_the_saving_after_the_first(training, t
     assert b"all is kept in" in program.text
     assert b"Traceback" not in program.text
     with RunFolder(tmp_path / "run") as folder:
-        assert f"Stopped after {folder.load_checkpoint().position.step:,} steps".encode() in program.text
+        assert f"Stopped after {folder.load_checkpoint().train_state.step:,} steps".encode() in program.text
 
 
 @on_posix

@@ -8,45 +8,62 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__: str
 
 if TYPE_CHECKING:
-    from napari_unet3d.core.architecture import NetworkSpec
-    from napari_unet3d.core.geometry import valid_sizes
-    from napari_unet3d.core.tiling import plan_tiles
+    from napari_unet3d.core.annotation.meanings import Meanings
+    from napari_unet3d.core.tiles.plan import plan_tiles
+    from napari_unet3d.core.unet.spec import NetworkSpec
     from napari_unet3d.network.model import Model
-    from napari_unet3d.network.store import load_model
-    from napari_unet3d.tasks.predict import segment
+    from napari_unet3d.network.store import load_model, save_model
+    from napari_unet3d.notebook import segment, segment_to, train
+    from napari_unet3d.tasks.driving import drive
     from napari_unet3d.tasks.specs import PredictSpec
+    from napari_unet3d.tasks.train.annotation import TrainingPair
+    from napari_unet3d.tasks.train.spec import TrainSpec
     from napari_unet3d.volumes import Volume, read_volume
 
+_HOMES = {
+    "Meanings": "core.annotation.meanings",
+    "Model": "network.model",
+    "NetworkSpec": "core.unet.spec",
+    "PredictSpec": "tasks.specs",
+    "TrainSpec": "tasks.train.spec",
+    "TrainingPair": "tasks.train.annotation",
+    "Volume": "volumes",
+    "drive": "tasks.driving",
+    "load_model": "network.store",
+    "plan_tiles": "core.tiles.plan",
+    "read_volume": "volumes",
+    "save_model": "network.store",
+    "segment": "notebook",
+    "segment_to": "notebook",
+    "train": "notebook",
+}
+
 __all__ = [
+    "Meanings",
     "Model",
     "NetworkSpec",
     "PredictSpec",
+    "TrainSpec",
+    "TrainingPair",
     "Volume",
     "__version__",
+    "drive",
     "load_model",
     "plan_tiles",
     "read_volume",
+    "save_model",
     "segment",
-    "valid_sizes",
+    "segment_to",
+    "train",
 ]
-
-_HOMES = {
-    "Model": "network.model",
-    "NetworkSpec": "core.architecture",
-    "PredictSpec": "tasks.specs",
-    "Volume": "volumes",
-    "load_model": "network.store",
-    "plan_tiles": "core.tiling",
-    "read_volume": "volumes",
-    "segment": "tasks.predict",
-    "valid_sizes": "core.geometry",
-}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("napari-unet3d")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -19,9 +19,9 @@ from pathlib import Path
 from threading import Lock
 
 from napari_unet3d.errors import OutputError, shown
-from napari_unet3d.locks import host, is_running, process_start
+from napari_unet3d.processes import host, is_running, process_start
 from napari_unet3d.renames import exchange, rename_new
-from napari_unet3d.stopping import uninterrupted
+from napari_unet3d.stopping import defer_signals
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.(?P<kind>partial|replaced)-(?P<pid>\d+)(?:\.(?P<start>\d+))?(?:-(?P<host>.+))?")
 
@@ -55,7 +55,7 @@ class Hidden:
         return self.pid == os.getpid() or not is_running(self.pid, self.start)
 
 
-def hidden_in(folder: Path) -> list[Hidden]:
+def list_hidden(folder: Path) -> list[Hidden]:
     """Return what lies in a folder under hidden names."""
     with os.scandir(folder) as entries:
         found = [match for entry in entries if (match := _HIDDEN.fullmatch(entry.name))]
@@ -72,9 +72,9 @@ def hidden_in(folder: Path) -> list[Hidden]:
     ]
 
 
-def left_in(folder: Path) -> tuple[int, int]:
+def count_left(folder: Path) -> tuple[int, int]:
     """Return how many hidden files and folders of dead processes lie in a folder, and their bytes."""
-    found = [hidden for hidden in hidden_in(folder) if hidden.is_left]
+    found = [hidden for hidden in list_hidden(folder) if hidden.is_left]
     return len(found), sum(_size(hidden.path) for hidden in found)
 
 
@@ -87,7 +87,7 @@ def claim_partial(target: Path) -> Path:
         If the same target is being written already, by this process or another one.
     """
     partial = _hidden_name(target, "partial")
-    for found in hidden_in(target.parent):
+    for found in list_hidden(target.parent):
         if found.target == target and found.host == host() and not found.is_left and not found.is_ours:
             raise OutputError(
                 f"{shown(target)} is being written already, by process {found.pid}; wait for that, or choose another "
@@ -102,7 +102,7 @@ def claim_partial(target: Path) -> Path:
 
 def tidy(target: Path) -> None:
     """Remove what dead processes left in the folder of `target`; an old version that had stepped aside comes back."""
-    for found in hidden_in(target.parent):
+    for found in list_hidden(target.parent):
         # Of another target, perhaps of somebody else: nothing of ours depends on it.
         with nullcontext() if found.target == target else suppress(OSError):
             if not found.is_left:
@@ -130,7 +130,7 @@ def put_in_place(partial: Path, target: Path, *, overwrite: bool) -> None:
     OutputError
         If the target exists and may not be replaced: what was written is kept under another name then.
     """
-    with uninterrupted():
+    with defer_signals():
         if overwrite:
             _replace(partial, target)
         else:

@@ -15,7 +15,7 @@ _HARMLESS = "\n\t\u00ad\u200c\u200d"
 
 
 class Unet3dError(Exception):
-    """Something a user passed, or a machine lacks, that stops the work."""
+    """The work cannot go on: the user passed something wrong, or the machine lacks something."""
 
 
 class SizeError(Unet3dError):
@@ -27,7 +27,7 @@ class MemoryBudgetError(Unet3dError):
 
 
 class OutOfMemoryError(Unet3dError):
-    """The device ran out of memory in mid-computation."""
+    """The device ran out of memory while computing."""
 
 
 class DeviceError(Unet3dError):
@@ -55,7 +55,7 @@ class SpecError(Unet3dError):
 
 
 class PlaceError(SpecError):
-    """Labels do not lie on the voxels of their image, by what both say."""
+    """Labels and image do not lie on the same voxels, by their sizes and positions."""
 
 
 class TrainingError(Unet3dError):
@@ -63,12 +63,12 @@ class TrainingError(Unet3dError):
 
 
 class EngineError(Unet3dError):
-    """The worker process ended, or met something that this program did not foresee.
+    """The worker process ended, or hit an unexpected error.
 
     Attributes
     ----------
     details
-        What is known of it, for whoever looks into it; several lines.
+        Several lines for whoever looks into the error.
     """
 
     def __init__(self, message: str, details: str = "") -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_unet3d.core.annotation.meanings import COMPLETE
+
 Floats = npt.NDArray[np.float32]
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
 
@@ -112,7 +114,7 @@ def neuron_layers() -> list[LayerData]:
     limits = {"contrast_limits": (float(low), float(high))}
     return [
         (sample.image, {"name": "neurons", **space, **limits}, "image"),
-        (sample.mask, {"name": "neurons, true mask", **space}, "labels"),
+        (sample.mask, {"name": "neurons, true mask", **space, "metadata": COMPLETE}, "labels"),
     ]
 
 

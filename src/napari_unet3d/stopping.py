@@ -24,7 +24,7 @@ def interrupt_on_signals() -> None:
 
 
 @contextmanager
-def answered(handler: Callable[..., Any]) -> Iterator[None]:
+def answer_signals(handler: Callable[..., Any]) -> Iterator[None]:
     """Call `handler` when one of the signals comes, until the block ends."""
     before = {number: signal.signal(number, handler) for number in _heard()}
     try:
@@ -35,11 +35,11 @@ def answered(handler: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Let signals wait until the block has ended. Other threads than the main one never get any."""
     came: list[int] = []
     try:
-        with answered(lambda number, _: came.append(number)):
+        with answer_signals(lambda number, _: came.append(number)):
             yield
     finally:
         if came:
@@ -47,7 +47,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted_once() -> Iterator[None]:
+def interrupt_once() -> Iterator[None]:
     """Let the first signal interrupt the block; more of them do not disturb what is done then."""
     is_asked = False
 
@@ -57,7 +57,7 @@ def interrupted_once() -> Iterator[None]:
             is_asked = True
             raise KeyboardInterrupt
 
-    with answered(interrupt):
+    with answer_signals(interrupt):
         yield
 
 

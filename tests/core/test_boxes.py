@@ -29,7 +29,7 @@ def test_a_region_that_is_written_is_read_again(box):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("0:4,0:4", "not of the form"),
+        ("0:4,0:4", "must have the form"),
         ("0:4,0:4,a:b", "along x, which are not whole numbers"),
         ("4:4,0:4,0:4", "empty or leaves the volume along z"),
         ("0:4,0:9,0:4", "empty or leaves the volume along y: 0:9 of 0:8"),

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from napari_unet3d.core.normalize import SAMPLE_VOXELS, WIDEST, Normalization, WithoutEdges, measure, sample_voxels
+from napari_unet3d.core.normalize import (
+    MOST_SPREAD,
+    SAMPLE_VOXELS,
+    WIDEST,
+    Normalization,
+    WithoutEdges,
+    measure,
+    sample_voxels,
+    settled,
+)
 from napari_unet3d.errors import VolumeError
 
 RNG = np.random.default_rng(0)
@@ -36,6 +45,36 @@ def test_the_background_goes_to_zero_and_its_noise_to_a_fixed_width():
     scaling = measure(Normalization(kind="background", spread=10), image)
     assert scaling.offset[0] == pytest.approx(500, abs=5)
     assert scaling.scale[0] == pytest.approx(1 / 200, rel=0.15)
+
+
+OPEN = Normalization(kind="background", spread=None)
+
+
+@pytest.mark.parametrize(("bright", "expected"), [(0.0, 2.3), (0.4, 10), (0.012, 10)])
+def test_the_images_settle_how_many_deviations_become_one(bright, expected):
+    image = RNG.normal(500, 20, (30, 40, 50))
+    image[RNG.random(image.shape) < bright] += 2000
+    spread = settled(OPEN, [image]).spread
+    assert spread == pytest.approx(expected, rel=0.1)
+    # A model that was settled scales every volume so, and each by its own background.
+    assert measure(settled(OPEN, [image]), image).scale == pytest.approx(measure(OPEN, image).scale, rel=0.03)
+
+
+@given(st.floats(0.05, 20), st.floats(-1000, 1000), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=20)
+def test_no_camera_changes_what_is_settled(gain, offset, seed):
+    image = np.random.default_rng(seed).gamma(2, 100, (12, 20, 30))
+    assert settled(OPEN, [image]).spread == pytest.approx(settled(OPEN, [image * gain + offset]).spread, rel=0.06)
+
+
+def test_what_was_chosen_is_not_settled_and_of_several_images_the_middle_one_counts():
+    dense, sparse = RNG.normal(500, 20, (20, 30, 40)), RNG.normal(500, 20, (20, 30, 40))
+    sparse[:1] = 5000
+    for kind in ("percentiles", "zscore", "none"):
+        assert settled(Normalization(kind=kind, spread=None), [dense]) == Normalization(kind=kind, spread=None)
+    assert settled(Normalization(kind="background", spread=7), [dense]).spread == 7
+    assert settled(OPEN, [dense, dense, sparse]) == settled(OPEN, [dense])
+    assert settled(OPEN, [np.full((4, 5, 6), 7)]).spread == MOST_SPREAD
 
 
 def test_fixed_numbers_are_used_as_they_are():

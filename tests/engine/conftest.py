@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.network.store import save_model
-from tests.models import random_model
+from tests.support.models import random_model
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,7 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory) -> Iterator[LocalEngine]:
     """Return an engine whose worker is shared by the tests of a module: importing TensorFlow takes a while."""
-    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "worker.log")
+    # At its usual priority: other tests run beside these, and what gives way to them waits for minutes.
+    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "worker.log", gives_way=False)
     yield engine
     engine.end()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import napari_unet3d
-from napari_unet3d.core.metrics import dice
+from napari_unet3d.core.scores.overlap import dice
 from napari_unet3d.network.model import Model
 from napari_unet3d.network.store import load_model
 from napari_unet3d.sample_data import VOXEL_SIZE, synthetic_neurons
@@ -22,7 +22,7 @@ def model() -> Model:
 
 
 def dice_of(model, image, sample):
-    return dice(napari_unet3d.segment(image, model) == 1, sample.mask == 1)
+    return dice(napari_unet3d.segment(image, model).data == 1, sample.mask == 1)
 
 
 def test_neurons_of_the_sample_in_the_menu_are_found_as_well_as_the_card_says(model):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_unet3d.errors import DeviceError, OutOfMemoryError, SizeError
-from napari_unet3d.network import devices, runtime
-from napari_unet3d.network.devices import (
+from napari_unet3d.network.machine import devices, runtime
+from napari_unet3d.network.machine.devices import (
     Device,
     free_memory,
     known_devices,
@@ -18,12 +18,13 @@ from napari_unet3d.network.devices import (
     select_device,
     usable_memory,
 )
-from tests.models import random_model
+from napari_unet3d.network.predictor import Predictor
+from tests.support.models import logits_of, random_model
 
 
 def test_the_environment_is_right_before_tensorflow_is_imported():
     code = (
-        "from napari_unet3d.network.runtime import load_tensorflow; import os\n"
+        "from napari_unet3d.network.machine.runtime import load_tensorflow; import os\n"
         "tf = load_tensorflow()\n"
         "from tensorflow.python.util import _pywrap_util_port as port\n"
         "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], port.IsMklEnabled())"
@@ -35,7 +36,7 @@ def test_the_environment_is_right_before_tensorflow_is_imported():
 
 
 def test_a_variable_that_the_user_has_set_stands():
-    code = "from napari_unet3d.network.runtime import *; load_tensorflow(); print(one_dnn_note())"
+    code = "from napari_unet3d.network.machine.runtime import *; load_tensorflow(); print(one_dnn_note())"
     own = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own, check=True)
     assert "oneDNN is off" in done.stdout
@@ -45,7 +46,7 @@ def test_a_tensorflow_that_cannot_be_imported_is_said_with_what_its_libraries_pr
     (tmp_path / "tensorflow.py").write_text(
         "import os; os.write(2, b'libfoo.so is missing'); raise ImportError('broken')"
     )
-    code = "from napari_unet3d.network.runtime import *\nload_tensorflow()"
+    code = "from napari_unet3d.network.machine.runtime import *\nload_tensorflow()"
     broken = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=broken, check=False)
     assert done.returncode != 0
@@ -60,8 +61,29 @@ def test_the_cpu_is_always_there_and_never_in_half_precision():
     assert 0 < usable_memory(cpu) < free_memory(cpu)
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2", False),
+        ("fpu avx512_bf16 vnni", True),
+        ("amx_bf16", True),
+        ("my_avx512_bf16x", False),
+        (None, False),
+    ],
+)
+def test_a_cpu_that_multiplies_bfloat16_trains_in_it(monkeypatch, tmp_path, flags, expected):
+    facts = tmp_path / "cpuinfo"
+    if flags is not None:
+        facts.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : avx512_bf16\nflags : amx_bf16\n")
+    monkeypatch.setattr(devices, "_CPU_FACTS", facts)
+    cpu = list_devices()[-1]
+    assert cpu.trains_in_bfloat16 == expected
+    assert cpu.training_policy == ("mixed_bfloat16" if expected else "float32")
+    assert (cpu.mixed_precision, cpu.bytes_per_value) == (False, 4)
+
+
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(DeviceError, match=r"no device 'gpu:9' .* There is: .*cpu \(CPU"):
+    with pytest.raises(DeviceError, match=r"Device 'gpu:9' is not available\. Available: .*cpu \(CPU"):
         select_device("gpu:9")
 
 
@@ -198,19 +220,19 @@ def test_other_errors_of_the_device_keep_their_name():
 def test_real_memory_that_cannot_be_had_is_out_of_memory():
     # 6 TiB for one tensor: more than the address space of the control group, refused by the allocator.
     model = random_model(blocks=0, filters=64)
-    forward = model.forward((18, 18, 18), "logits", select_device("cpu"))
+    forward = Predictor(model, select_device("cpu"))
     tf = runtime.load_tensorflow()
     with pytest.raises(OutOfMemoryError), runtime.out_of_memory_named(tf, select_device("cpu")):
         tf.raw_ops.Empty(shape=[1 << 21, 1 << 20, 3], dtype=tf.uint8, init=False)
-    assert forward(np.zeros((18, 18, 18, 1), np.float32)).shape == (2, 2, 2, 2)
+    assert forward(np.zeros((18, 18, 18, 1), np.float32), "logits").shape == (2, 2, 2, 2)
 
 
 @pytest.mark.parametrize("shape", [(43, 44, 44), (20, 44, 44)])
 def test_logits_refuse_an_image_that_does_not_fit(shape):
     with pytest.raises(SizeError, match="along z"):
-        random_model().logits(np.zeros(shape, np.float32))
+        logits_of(random_model(), np.zeros(shape, np.float32))
 
 
 def test_logits_refuse_an_image_that_is_not_three_dimensional():
     with pytest.raises(SizeError, match="not"):
-        random_model().logits(np.zeros((44, 44), np.float32))
+        logits_of(random_model(), np.zeros((44, 44), np.float32))

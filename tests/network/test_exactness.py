@@ -7,17 +7,21 @@ import sys
 import numpy as np
 import pytest
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import Shape, alignment, flops, halo, peak_bytes, smallest_size
-from napari_unet3d.network import exactness, forward, runtime
-from napari_unet3d.network.devices import Device, select_device
+from napari_unet3d.core.boxes import Shape
+from napari_unet3d.core.unet.costs import flops, peak_bytes
+from napari_unet3d.core.unet.spec import NetworkSpec
+from napari_unet3d.network import exactness, predictor
 from napari_unet3d.network.exactness import plan_check, tile_difference
 from napari_unet3d.network.forward import forward_pass
+from napari_unet3d.network.machine import runtime
+from napari_unet3d.network.machine.devices import Device, select_device
 from napari_unet3d.network.model import Model
-from tests.models import random_model
+from napari_unet3d.network.predictor import Predictor
+from tests.support.models import random_model
 
 # What people use, and one that is wider than deep: sums over up to 384 channels.
 NETWORKS = [{"blocks": 2, "filters": 8}, {"blocks": 2, "filters": 16}, {"blocks": 1, "filters": 32, "classes": 3}]
+NETWORKS += [{"blocks": 2, "flat": 1, "filters": 8}, {"blocks": 1, "flat": 2, "filters": 32, "classes": 3}]
 # In steps of the poolings: how much longer the one pass, and each tile, is than the smallest; and where tiles begin.
 WHOLE = (0, 2, 8)
 TILES = [((0, 0, 0), (0, 1, 5)), ((0, 0, 4), (0, 2, 0)), ((0, 2, 1), (0, 0, 7)), ((0, 1, 8), (0, 0, 0))]
@@ -29,23 +33,25 @@ def cpu() -> Device:
 
 
 def _shape(model: Model, steps: Shape) -> Shape:
-    z, y, x = (smallest_size(model.spec.blocks) + n * alignment(model.spec.blocks) for n in steps)
+    geometry = model.spec.geometry
+    z, y, x = (least + n * step for least, n, step in zip(geometry.smallest, steps, geometry.alignment, strict=True))
     return z, y, x
 
 
 def differences(choices: dict[str, int], device: Device) -> list[Shape]:
     """Return the tiles whose probabilities are not, byte for byte, those of one pass."""
     model = random_model(**choices)
-    step = alignment(model.spec.blocks)
+    geometry = model.spec.geometry
     image = np.random.default_rng(1).normal(size=(*_shape(model, WHOLE), 1)).astype(np.float32)
-    whole = model.forward(_shape(model, WHOLE), "probabilities", device)(image)
+    compute = Predictor(model, device)
+    whole = compute(image, "probabilities")
     differing = []
     for longer, starts in TILES:
         shape = _shape(model, longer)
-        at = [n * step for n in starts]
+        at = [n * step for n, step in zip(starts, geometry.alignment, strict=True)]
         voxels = image[tuple(slice(a, a + n) for a, n in zip(at, shape, strict=True))]
-        tile = model.forward(shape, "probabilities", device)(voxels)
-        assert tile.shape[:3] == tuple(n - 2 * halo(model.spec.blocks) for n in shape)
+        tile = compute(voxels, "probabilities")
+        assert tile.shape[:3] == geometry.output_shape(shape)
         same = whole[tuple(slice(a, a + n) for a, n in zip(at, tile.shape[:3], strict=True))]
         if tile.tobytes() != same.tobytes():
             differing.append(shape)
@@ -60,7 +66,7 @@ def test_tiles_of_default_networks_give_the_bytes_of_one_pass(choices, cpu):
 def test_they_do_so_on_a_processor_without_avx_512():
     code = (
         "from tests.network.test_exactness import NETWORKS, differences\n"
-        "from napari_unet3d.network.devices import select_device\n"
+        "from napari_unet3d.network.machine.devices import select_device\n"
         "print([differences(choices, select_device('cpu')) for choices in NETWORKS])"
     )
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -74,6 +80,7 @@ def test_they_do_so_on_a_processor_without_avx_512():
         {"blocks": 2, "filters": 8},
         {"blocks": 1, "filters": 3, "channels": 2, "classes": 4},
         {"blocks": 0, "filters": 70},
+        {"blocks": 2, "flat": 1, "filters": 8},
     ],
     ids=str,
 )
@@ -108,7 +115,7 @@ def test_sums_in_an_order_that_depends_on_the_shape_are_found(cpu, monkeypatch):
         passes = [forward_pass(*network, dtype=dtype, group=size) for size in (3, group)]
         return lambda image: passes[image.shape[3] == check.whole[2]](image)
 
-    monkeypatch.setattr(forward, "forward_pass", by_shape)
+    monkeypatch.setattr(predictor, "forward_pass", by_shape)
     difference = tile_difference(check, cpu)
     assert difference is not None
     assert 0 < difference < 1e-5

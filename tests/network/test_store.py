@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from napari_unet3d.core.heads.classes import Classes
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import ModelError, OutputError
 from napari_unet3d.network.model import Model, ModelCard
 from napari_unet3d.network.store import load_model, save_model
-from tests.models import random_model
+from tests.support.models import random_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +67,7 @@ def test_a_model_that_is_saved_and_loaded_is_the_same(tmp_path):
 
 def test_saving_and_loading_imports_no_keras(tmp_path):
     code = (
-        "import sys; from tests.models import random_model; from napari_unet3d.network.store import *;"
+        "import sys; from tests.support.models import random_model; from napari_unet3d.network.store import *;"
         f"load_model(save_model(random_model(), {str(tmp_path / 'm.unet3d')!r}));"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
@@ -97,7 +100,8 @@ def test_a_model_for_a_place_that_cannot_be_written_says_where(tmp_path):
 def test_a_process_killed_while_saving_leaves_a_whole_model(tmp_path):
     target = tmp_path / "model.unet3d"
     code = (
-        "from tests.models import random_model; from napari_unet3d.network.store import save_model; import itertools\n"
+        "from tests.support.models import random_model\n"
+        "from napari_unet3d.network.store import save_model\nimport itertools\n"
         "print('ready', flush=True)\n"
         f"for seed in itertools.count(): save_model(random_model(seed=seed), {str(target)!r}, overwrite=True)"
     )
@@ -118,11 +122,11 @@ def test_a_process_killed_while_saving_leaves_a_whole_model(tmp_path):
     [
         (lambda card: card["model"]["network"].update(depth=3), "network.depth: unknown key"),
         (lambda card: card.update(extra=1), "extra: unknown key"),
-        (lambda card: card.update(format_version=7), "version 7; this program reads up to version 1"),
+        (lambda card: card.update(format_version=7), "version 7; this program reads up to version 2"),
         (lambda card: card.update(format="something"), "its format is not"),
         (lambda card: card["model"]["network"].update(filters=10**9), "network.filters"),
-        (lambda card: card["model"]["network"].update(filters=256, blocks=5), "parameters .* are refused"),
-        (lambda card: card["model"].update(class_names=["one"]), "1 class names for 2 classes"),
+        (lambda card: card["model"]["network"].update(filters=256, levels=[{}] * 6), "parameters .* are refused"),
+        (lambda card: card["model"]["head"].update(names=["a", "b", "c"]), "3 class names for 2 classes"),
         (lambda card: card["model"].update(voxel_size=[0, 1, 1]), "not positive"),
         (lambda card: card["model"]["metrics"].update(dice="high"), "metrics.dice"),
         (lambda card: card["weights"].update(file="../../secret"), "must be 'weights.safetensors'"),
@@ -132,6 +136,28 @@ def test_a_process_killed_while_saving_leaves_a_whole_model(tmp_path):
 def test_a_card_that_is_wrong_is_refused_with_the_place(folder, change, message):
     edit_card(folder, change)
     with pytest.raises(ModelError, match=message):
+        load_model(folder)
+
+
+def test_models_of_the_first_format_load(tmp_path):
+    old = load_model(Path(__file__).parent / "data" / "format-1.unet3d")
+    assert old.spec == NetworkSpec(blocks=1, filters=1, classes=3, channels=2, batch_normalization=True)
+    assert old.card.head == Classes(names=("background", "axon", "soma"))
+    assert (old.card.voxel_size, old.card.metrics) == ((0.18, 0.1, 0.1), {"dice axon": 0.5})
+    again = load_model(save_model(old, tmp_path / "new.unet3d"))
+    assert again.card == old.card
+    assert all((again.weights[name] == array).all() for name, array in old.weights.items())
+    content = json.loads((tmp_path / "new.unet3d" / "model.json").read_text())
+    assert content["format_version"] == 2
+    assert content["model"]["network"]["levels"] == [{"kernel": [3, 3, 3], "pool": [2, 2, 2]}] * 2
+
+
+@pytest.mark.parametrize("network", [None, [], {"blocks": 9}, {"blocks": "two"}, {"blocks": True}])
+def test_a_model_of_the_first_format_that_is_damaged_is_refused(tmp_path, network):
+    folder = tmp_path / "old.unet3d"
+    shutil.copytree(Path(__file__).parent / "data" / "format-1.unet3d", folder)
+    edit_card(folder, lambda card: card["model"].update(network=network))
+    with pytest.raises(ModelError, match=r"is refused at model\.network"):
         load_model(folder)
 
 

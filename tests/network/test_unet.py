@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import alignment, n_parameters, output_shape, parameter_counts, smallest_size
-from tests.models import random_model
+from napari_unet3d.core.unet.costs import n_parameters, parameter_counts
+from napari_unet3d.core.unet.layers import Level, levels_of
+from napari_unet3d.core.unet.spec import NetworkSpec
+from tests.support.models import logits_of, random_model
 
 SPECS = [
     NetworkSpec(),
@@ -17,6 +18,9 @@ SPECS = [
     NetworkSpec(blocks=1, filters=3, classes=4, channels=2),
     NetworkSpec(blocks=3, filters=2, classes=3),
     NetworkSpec(blocks=1, filters=2, batch_normalization=True),
+    NetworkSpec(levels=levels_of(2, flat=1), filters=2),
+    NetworkSpec(levels=levels_of(1, flat=2), bottleneck=(1, 3, 3), filters=3),
+    NetworkSpec(levels=(Level(kernel=(3, 3, 1), pool=(2, 2, 1)), Level(kernel=(1, 3, 3), pool=(2, 1, 2))), filters=2),
 ]
 
 
@@ -54,10 +58,11 @@ def test_the_names_and_shapes_of_the_arrays_are_those_of_the_keras_network(build
 
 @pytest.mark.parametrize("spec", SPECS[1:], ids=str)
 def test_the_predicted_output_is_that_of_the_keras_network(build, spec):
-    step, smallest = alignment(spec.blocks), smallest_size(spec.blocks)
-    shape = (smallest, smallest + step, smallest + (2 * step if spec.blocks < 3 else 0))
+    geometry = spec.geometry
+    steps = (0, 1, 2 if spec.blocks < 3 else 0)
+    shape = [n + k * step for n, k, step in zip(geometry.smallest, steps, geometry.alignment, strict=True)]
     logits = build(spec)(np.zeros((1, *shape, spec.channels), np.float32))
-    assert tuple(logits.shape) == (1, *output_shape(shape, blocks=spec.blocks), spec.classes)
+    assert tuple(logits.shape) == (1, *geometry.output_shape(shape), spec.classes)
 
 
 def test_spatial_sizes_stay_open_and_the_original_cube_gives_132(build):
@@ -89,7 +94,7 @@ def _block(layer_name: str) -> str:
 
 
 def test_frozen_batch_normalization_gives_what_keras_gives_and_costs_nothing(build):
-    from napari_unet3d.network.folding import folded
+    from napari_unet3d.network.folding import fold
 
     model = random_model(blocks=1, filters=4, batch_normalization=True)
     network = build(model.spec)
@@ -97,7 +102,7 @@ def test_frozen_batch_normalization_gives_what_keras_gives_and_costs_nothing(bui
         variable.assign(model.weights[variable.path])
     image = np.random.default_rng(0).normal(size=(44, 48, 44)).astype(np.float32)
     expected = network(image[None, ..., None], training=False)[0].numpy()
-    np.testing.assert_allclose(model.logits(image, device="cpu"), expected, atol=1e-4 * np.abs(expected).max())
-    spec, weights = folded(model.spec, model.weights)
+    np.testing.assert_allclose(logits_of(model, image), expected, atol=1e-4 * np.abs(expected).max())
+    spec, weights = fold(model.spec, model.weights)
     assert {name: array.shape for name, array in weights.items()} == spec.weight_shapes
     assert not spec.batch_normalization

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from napari_unet3d.widgets.demo_viewer import open_demo
+from napari_unet3d.widgets.plugin.demo_viewer import open_demo
 
 pytestmark = pytest.mark.viewer
 
@@ -18,7 +18,7 @@ def test_the_demonstration_is_ready_to_press_start(make_napari_viewer, qtbot):
     qtbot.waitUntil(lambda: panel.start.enabled, timeout=30_000)
     assert panel.native.isVisible()
     assert panel.model.choice.native.currentText() == "demo-neuron"
-    assert panel._warning.value == ""
+    assert panel.state.planned.warning == ""
     assert [layer.name for layer in viewer.layers] == ["neurons", "neurons, true mask"]
     assert not viewer.layers[1].visible
     assert viewer.screenshot(flash=False)[..., :3].any(axis=-1).mean() > 0.05

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet3d.network.store import save_model
-from tests.models import random_model
+from tests.support.models import random_model
 
 pytestmark = pytest.mark.viewer
 SPACE = {"scale": (0.18, 0.1, 0.05), "translate": (1, 2, 3), "units": "um"}
@@ -61,7 +61,7 @@ def test_each_menu_shows_its_command(viewer, menu, title):
 
 @pytest.mark.parametrize(("command", "tab"), [("open_data", "Data"), ("open_segment", "Segment")])
 def test_the_workbench_opens_at_the_tab_with_the_active_image(viewer, command, tab):
-    from napari_unet3d.widgets.session import session_of
+    from napari_unet3d.widgets.runs.session import session_of
 
     wanted = viewer.add_image(np.zeros((4, 5, 6)), **SPACE)
     viewer.add_image(np.ones((4, 5, 6)), **SPACE)
@@ -83,7 +83,7 @@ def test_a_second_command_shows_the_same_workbench_at_its_own_tab(viewer):
 
 
 def test_a_workbench_that_was_closed_opens_again_with_what_was_chosen(viewer, tmp_path):
-    from napari_unet3d.widgets.session import session_of
+    from napari_unet3d.widgets.runs.session import session_of
 
     viewer.open(save_model(random_model(), tmp_path / "axons.unet3d"), plugin="napari-unet3d")
     viewer.window.remove_dock_widget(workbench_of(viewer))
@@ -111,7 +111,7 @@ def test_without_an_image_there_is_nothing_to_annotate_and_the_workbench_opens(v
 
 
 def test_a_model_folder_is_chosen_in_the_workbench(viewer, tmp_path):
-    from napari_unet3d.widgets.session import session_of
+    from napari_unet3d.widgets.runs.session import session_of
 
     path = save_model(random_model(), tmp_path / "axons.unet3d")
     assert viewer.open(path, plugin="napari-unet3d") == []

@@ -23,18 +23,18 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
-from napari_unet3d.core.annotation import Meanings
+from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.engine.local import LocalEngine
+from napari_unet3d.engine.local.engine import LocalEngine
 from napari_unet3d.network.store import save_model
 from napari_unet3d.sample_data import synthetic_neurons
-from napari_unet3d.tasks.run_folder import RunFolder
+from napari_unet3d.tasks.train.kept.run_folder import RunFolder
 from napari_unet3d.volumes import create_output, read_volume
-from napari_unet3d.widgets.session import list_models
-from napari_unet3d.widgets.view import refresh_boxes
-from napari_unet3d.widgets.workbench import Workbench
-from tests.models import random_model
-from tests.tasks.balls import balls
+from napari_unet3d.widgets.layers.view import refresh_boxes
+from napari_unet3d.widgets.plugin.workbench import Workbench
+from napari_unet3d.widgets.runs.session import list_models
+from tests.support.balls import balls
+from tests.support.models import random_model
 
 pytestmark = pytest.mark.viewer
 
@@ -199,6 +199,25 @@ def test_a_box_that_is_not_in_the_shown_slice_redraws_nothing(make_napari_viewer
     assert len(told) == 1
 
 
+def test_the_picture_stays_when_the_voxel_size_is_typed(make_napari_viewer, qtbot, noisy):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(noisy)
+    data = opened(viewer).data
+    viewer.dims.set_current_step(0, 47)
+    viewer.dims.axis_labels = ("", "", "")
+    before = viewer.screenshot(flash=False, canvas_only=True)
+    data.unit.value = "um"
+    for box in data.voxel_size:
+        box.value = 0.2
+    after = viewer.screenshot(flash=False, canvas_only=True)
+    assert viewer.dims.current_step[0] == 47
+    # Half a pixel of the canvas may be drawn otherwise.
+    assert np.mean(np.abs(after.astype(float) - before)) < 0.05 * np.mean(before[..., :3])
+    data.voxel_size[0].value = 0.6
+    assert viewer.dims.current_step[0] == 47
+    assert viewer.screenshot(flash=False, canvas_only=True)[..., :3].mean() > 0.5 * before[..., :3].mean()
+
+
 def test_what_is_in_view_follows_the_camera(make_napari_viewer, qtbot, noisy):
     viewer = make_napari_viewer(show=True)
     workbench = with_small_tiles(qtbot, viewer, noisy)
@@ -311,7 +330,7 @@ def test_paint_train_stop_segment_correct_and_train_on_by_clicks(make_napari_vie
     for z in (8, 30, 52):
         annotation.data_setitem(_in(z, 1, painted), 1)
         annotation.data_setitem(_in(z, 2, painted), 2)
-    qtbot.waitUntil(lambda: len(workbench.data.meanings.counts) == 3, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: len(session.annotation.of(session.labels).counts) == 3, timeout=LONG_MS)
     workbench.show_tab("Train")
     panel = workbench.train
     panel.form.blocks.value, panel.form.filters.value = 0, 4
@@ -323,7 +342,7 @@ def test_paint_train_stop_segment_correct_and_train_on_by_clicks(make_napari_vie
     qtbot.waitUntil(lambda: not first.is_active, timeout=LONG_MS)
     assert (first.state, first.error) == ("done", None)
     assert len(panel.plot.loss.listDataItems()[0].getData()[0]) == 30
-    assert first.curves.voxels[-1][0] > 0
+    assert first.curves.scored[-1].voxels[0] > 0
     assert first.layer in viewer.layers
     panel.form.steps.value = 4000
     qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 4000, timeout=LONG_MS)
@@ -381,8 +400,8 @@ def test_a_window_that_is_closed_while_it_trains_keeps_the_last_step(make_napari
         qtbot.waitUntil(lambda: not psutil.pid_exists(pid), timeout=30_000)
     assert not exceptions
     with RunFolder(run.folder) as folder:
-        position = folder.load_checkpoint().position
-    assert position.step >= 4
+        train_state = folder.load_checkpoint().train_state
+    assert train_state.step >= 4
 
 
 def _in(z, value, painted):

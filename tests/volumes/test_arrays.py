@@ -86,7 +86,7 @@ def test_a_number_type_that_must_be_converted_is_noted(stored, read_as, word):
 
 @pytest.mark.parametrize("dtype", ["complex64", "O", "U3", "M8[s]"])
 def test_what_is_no_number_is_refused(dtype):
-    with pytest.raises(VolumeError, match=r"a file holds numbers of type .*, which is no image"):
+    with pytest.raises(VolumeError, match=r"a file holds numbers of type .*, which is not an image"):
         arrange(OnDisk(np.zeros((1, 1, 1), dtype)), "zyx", "a file")
 
 

@@ -301,7 +301,7 @@ REFUSED = {
     "web page": (lambda d: _write(d / "a.tif", b"\n<!DOCTYPE html><html>"), "is a web page, not a TIFF"),
     "text": (
         lambda d: _write(d / "a.tif", b"hello"),
-        "is no volume that can be read. What works: a TIFF, a folder",
+        "is not a volume that can be read. What works: a TIFF, a folder",
     ),
     "one PNG": (
         lambda d: _write(d / "a.png", b"\x89PNG\r\n\x1a\n"),
@@ -601,7 +601,8 @@ def test_an_hdf5_file_that_was_refused_is_not_held_open(tmp_path):
 _AS_NOBODY = """
 import os, sys
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes import hdf5, ome_zarr, read_volume, slices, tiff
+from napari_unet3d.volumes import hdf5, ome_zarr, read_volume, tiff
+from napari_unet3d.volumes.slices import reading as slices
 os.setgid(65534)
 os.setuid(65534)
 try:

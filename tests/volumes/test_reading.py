@@ -287,7 +287,7 @@ def test_a_sample_folder_gives_image_and_mask(tmp_path):
     assert np.array_equal(image.data[...], VALUES)
     assert np.array_equal(mask.data[...], VALUES > 9)
     assert np.array_equal(read_volume(tmp_path).data[...], VALUES)
-    with pytest.raises(VolumeError, match="no sample"):
+    with pytest.raises(VolumeError, match="is not a sample"):
         read_sample(tmp_path / "image")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_unet3d.volumes import Volume
-from napari_unet3d.volumes.calibration import calibrate, normalize_unit
+from napari_unet3d.volumes.space.calibration import calibrate, normalize_unit
 
 NUMBERS = st.one_of(st.none(), st.floats())
 UNITS = st.sampled_from([None, "", "um", "µm", "micron", "nm", "mm", "cm", "inch", "parsec", "pixel"])
@@ -58,7 +58,7 @@ def test_what_is_missing_or_wrong_in_a_voxel_size_is_noted(sizes, unit, words):
 def test_a_size_without_a_length_beside_others_is_said_and_is_1(unit):
     found = calibrate({"z": 2.0, "y": 0.5, "x": 0.5}, {"z": unit, "y": "um", "x": "um"})
     assert (found.sizes, found.unit) == ((None, 0.5, 0.5), "um")
-    assert found.notes == (f"The voxel size along z is 2 {unit}, which is no length; 1 um is used.",)
+    assert found.notes == (f"The voxel size along z is 2 {unit}, which is not a length; 1 um is used.",)
 
 
 def test_a_volume_in_memory_says_its_shape_channels_and_bytes():

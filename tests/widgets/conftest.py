@@ -14,9 +14,9 @@ from napari.components import ViewerModel
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.network.store import save_model
-from napari_unet3d.widgets.preferences import Preferences
-from napari_unet3d.widgets.session import Session
-from tests.models import random_model
+from napari_unet3d.widgets.host.preferences import Preferences
+from napari_unet3d.widgets.runs.session import Session
+from tests.support.models import random_model
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,8 @@ def models_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="package")
 def engine(tmp_path_factory) -> Iterator[LocalEngine]:
     """Return an engine that the tests of this room share; its worker starts with the first job."""
-    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "worker.log")
+    # At its usual priority: other tests run beside these, and what gives way to them waits for minutes.
+    engine = LocalEngine(log=tmp_path_factory.mktemp("log") / "worker.log", gives_way=False)
     yield engine
     engine.end()
 

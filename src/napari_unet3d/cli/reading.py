@@ -16,14 +16,15 @@ Series = Annotated[
     str | None,
     typer.Option(
         metavar="N or NAME",
-        help="Which image of a TIFF (from 0), array of an HDF5 file or Zarr, or slices, such as 'DAPI_*.tif'. "
-        "It may stand behind a colon in the path as well.",
+        help="The image of a TIFF (counted from 0), array of an HDF5 file or Zarr, or slices, such as 'DAPI_*.tif'. "
+        "It may also stand behind a colon in the path.",
     ),
 ]
-Channel = Annotated[int | None, typer.Option(min=0, help="Which channel, counted from 0; by default all.")]
-Timepoint = Annotated[int | None, typer.Option(min=0, help="Which point in time, counted from 0.")]
+Channel = Annotated[int | None, typer.Option(min=0, help="The channel, counted from 0; by default all channels.")]
+Timepoint = Annotated[int | None, typer.Option(min=0, help="The point in time, counted from 0.")]
 SamePlace = Annotated[
-    bool, typer.Option("--same-place", help="Labels lie at the first voxel of their image, whatever their files say.")
+    bool,
+    typer.Option("--same-place", help="Place the labels at the first voxel of their image, whatever the files say."),
 ]
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet3d.cli.terminal import Screen, say
 from napari_unet3d.errors import shown
-from napari_unet3d.stopping import interrupted_once, is_interrupt
+from napari_unet3d.stopping import interrupt_once, is_interrupt
+from napari_unet3d.words import amount, times
 
 if TYPE_CHECKING:
-    from napari_unet3d.core.tiling import TilePlan
-    from napari_unet3d.tasks.augment import AugmentResult
+    from napari_unet3d.core.tiles.plan import TilePlan
+    from napari_unet3d.tasks.augment.patches import AugmentResult
     from napari_unet3d.tasks.events import Event
-    from napari_unet3d.tasks.predict import PredictResult
+    from napari_unet3d.tasks.segment.predict import PredictResult
 
 EXIT_NOT_ALL, EXIT_STOPPED = 4, 130
 
@@ -25,55 +26,47 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
     """Run a segmentation to its end with a progress bar; Ctrl-C ends it and leaves nothing half-written."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from napari_unet3d.tasks.driving import drive
     from napari_unet3d.tasks.events import Note, Started, TileDone
     from napari_unet3d.tasks.events import Progress as PartDone
 
     what = TextColumn("{task.description}", markup=False)
-    with (
-        stoppable(events, output) as result,
-        Screen(what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as screen,
-    ):
+    columns = what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with stop_cleanly(events, output), Screen(*columns) as screen:
         part = screen.bar.add_task("preparing", total=None)
-        for event in result:
+
+        def tell(event: Event) -> None:
             match event:
                 case Started():
-                    tiles = f"{_counted(event.total, 'tile')} of {_shape(event.input_shape)} voxels"
-                    screen.say(f"{tiles}, {gib(event.peak_bytes)}, on {event.device}")
+                    tiles = f"{_counted(event.total, 'tile')} of {times(event.input_shape)} voxels"
+                    screen.say(f"{tiles}, {amount(event.peak_bytes)}, on {event.device}")
                     screen.bar.update(part, description="segmenting", total=event.total)
                 case TileDone() | PartDone():
                     now = event.what if isinstance(event, PartDone) else "segmenting"
                     screen.bar.update(part, description=now, completed=event.done, total=event.total)
                 case Note():
                     screen.say(f"note: {event.text}")
-    found: PredictResult = result.value
+
+        found = drive(events, tell)
     speed = f"{found.flops_per_second / 1e9:.0f} GFLOP/s"
-    say(f"{shown(output)}: {_shape(found.plan.region.shape)}, {found.seconds:.1f} s, {speed}")
+    say(f"{shown(output)}: {times(found.plan.region.shape)}, {found.seconds:.1f} s, {speed}")
 
 
 def finish(events: Generator[Event, None, Any], output: Path) -> Any:
     """Run short work to its end and return its result; notes are printed, Ctrl-C leaves nothing half-written."""
+    from napari_unet3d.tasks.driving import drive
     from napari_unet3d.tasks.events import Note
 
-    with stoppable(events, output) as result:
-        for event in result:
-            if isinstance(event, Note):
-                say(f"note: {event.text}", to_error=True)
-    return result.value
+    def tell(event: Event) -> None:
+        if isinstance(event, Note):
+            say(f"note: {event.text}", to_error=True)
 
-
-class Result:
-    """The events of some work and, after them, what it returned."""
-
-    def __init__(self, events: Generator[Event, None, Any]) -> None:
-        self._events = events
-        self.value: Any = None
-
-    def __iter__(self) -> Iterator[Event]:
-        self.value = yield from self._events
+    with stop_cleanly(events, output):
+        return drive(events, tell)
 
 
 @contextmanager
-def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Result]:
+def stop_cleanly(events: Generator[Event, None, Any], output: Path) -> Iterator[None]:
     """Let Ctrl-C, or what a job scheduler sends, end some work: remove what is unfinished, and say so.
 
     Parameters
@@ -84,9 +77,9 @@ def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Res
         Where its result goes; a result that is complete when the signal comes stays there.
     """
     before = _identity(output)
-    with interrupted_once():
+    with interrupt_once():
         try:
-            yield Result(events)
+            yield
         except (KeyboardInterrupt, SystemError) as error:
             if not is_interrupt(error):
                 raise
@@ -94,7 +87,7 @@ def stoppable(events: Generator[Event, None, Any], output: Path) -> Iterator[Res
             if _identity(output) not in (None, before):
                 say(f"Stopped. The result was complete: {shown(output)}", to_error=True)
             else:
-                say("Stopped. Nothing was written; the same command starts again.", to_error=True)
+                say("Stopped. Nothing was written; run the same command to start again.", to_error=True)
             sys.exit(EXIT_STOPPED)
 
 
@@ -110,18 +103,16 @@ def augment_text(output: Path, result: AugmentResult) -> str:
     """Return what was written, and what of it may look wrong."""
     sample, (share,) = result.samples[0], result.folded
     folded = (
-        f"\nnote: the displacement folds {share:.1%} of the patch over itself; a smaller sigma would not"
-        if share
-        else ""
+        f"\nnote: the displacement folds {share:.1%} of the patch over itself; use a smaller sigma" if share else ""
     )
     return (
-        f"{shown(output)}: {_shape(sample.frame.shape)} at {','.join(map(str, sample.corner))}, seed {sample.seed}, "
+        f"{shown(output)}: {times(sample.frame.shape)} at {','.join(map(str, sample.corner))}, seed {sample.seed}, "
         f"{result.seconds:.2f} s and {result.preparing_seconds:.1f} s to prepare{folded}"
     )
 
 
 def plan_facts(tiles: TilePlan, speed: float | None) -> dict[str, Any]:
-    """Return a plan for programs; `speed` in operations a second."""
+    """Return a plan for programs; `speed` in operations per second."""
     return {
         "shape": list(tiles.volume_shape),
         "region": str(tiles.region),
@@ -137,39 +128,32 @@ def plan_facts(tiles: TilePlan, speed: float | None) -> dict[str, Any]:
 
 
 def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
-    """Return a plan for people; `speed` in operations a second."""
+    """Return a plan for people; `speed` in operations per second."""
     seconds = "not known before the first run here" if speed is None else f"about {tiles.seconds(speed):,.0f} s"
     return (
-        f"volume   {_shape(tiles.region.shape)} voxels (z, y, x)\n"
-        f"tiles    {len(tiles):,} ({_shape(tiles.counts)}) of {_shape(tiles.input_shape)}, each writing "
-        f"{_shape(tuple(map(min, tiles.stride, tiles.region.shape)) if len(tiles) > 1 else tiles.region.shape)}\n"
+        f"volume   {times(tiles.region.shape)} voxels (z, y, x)\n"
+        f"tiles    {len(tiles):,} ({times(tiles.counts)}) of {times(tiles.input_shape)}, each writing "
+        f"{times(tuple(map(min, tiles.stride, tiles.region.shape)) if len(tiles) > 1 else tiles.region.shape)}\n"
         f"work     {tiles.flops / 1e9:,.0f} GFLOP, {tiles.flops_over_ideal:.2f} times one pass over the whole\n"
-        f"memory   {gib(tiles.peak_bytes)}\n"
+        f"memory   {amount(tiles.peak_bytes)}\n"
         f"time     {seconds}, on {device}"
     )
 
 
 def left_facts(folder: Path) -> dict[str, str]:
     """Return what runs that ended in mid-work have left in a folder, by name, as text; nothing if there is nothing."""
-    from napari_unet3d.atomic import left_in
+    from napari_unet3d.atomic import count_left
 
     try:
-        n, n_bytes = left_in(folder)
+        n, n_bytes = count_left(folder)
     except OSError:  # it may not be read
         return {}
     if not n:
         return {}
     what = _counted(n, "unfinished file")
-    return {"left here": f"{what} of runs that were killed, {gib(n_bytes)}; the next run that writes here removes them"}
-
-
-def gib(n_bytes: int) -> str:
-    """Return an amount of memory with its unit."""
-    return f"{n_bytes / 2**30:.2f} GiB"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return {
+        "left here": f"{what} of runs that were killed, {amount(n_bytes)}; the next run that writes here removes them"
+    }
 
 
 def _counted(n: int, what: str) -> str:

@@ -12,11 +12,11 @@ from napari_unet3d.cli.terminal import say
 
 
 def run(
-    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job that Save as a job has written.")],
+    job: Annotated[Path, typer.Argument(metavar="JOB.json", help="A job file, written with Save as a job.")],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="OUT", help="Where the result goes; by default where the job says, or beside it."
+            "--output", metavar="OUT", help="File for the result; by default where the job says, or beside it."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
@@ -26,9 +26,9 @@ def run(
         typer.Option("--force", help="Resume even if choices or data have changed, or parts of the run are lost."),
     ] = False,
 ) -> None:
-    """Do what was chosen in the window: segment, train or augment, with the same bytes."""
+    """Run a job saved in the window: segment, train or augment, with the same bytes."""
     from napari_unet3d.cli.training_report import follow_training
-    from napari_unet3d.tasks.job_files import output_of, read_job, run_job
+    from napari_unet3d.tasks.jobs.files import output_of, read_job, run_job
 
     saved = read_job(job)
     target = output_of(saved, job) if output is None else output

@@ -57,10 +57,10 @@ def say_unforeseen(error: BaseException, *, with_trace: bool) -> None:
         say(trace.rstrip(), to_error=True)
     reason = " ".join(str(error).split())
     what = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    say(f"error: an unexpected error ({what}). {_kept(trace)}", to_error=True)
+    say(f"error: an unexpected error ({what}). {_keep_trace(trace)}", to_error=True)
 
 
-def _kept(trace: str) -> str:
+def _keep_trace(trace: str) -> str:
     from napari_unet3d.logs import log_file
 
     try:
@@ -154,7 +154,7 @@ def _write(stream: TextIO, text: str, *, must_arrive: bool) -> None:
     except OSError as error:
         _let_go(stream)
         if must_arrive and error.errno not in _GONE:
-            raise OutputError(f"What was asked for cannot be printed: {error.strerror}.") from error
+            raise OutputError(f"The answer cannot be printed: {error.strerror}.") from error
     except (ValueError, AttributeError):  # closed, or not there at all, as under pythonw
         return
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from napari_unet3d.errors import SpecError
 
+Shape = tuple[int, int, int]
 Interval = tuple[int, int]
-_AXES = ("z", "y", "x")
+AXES = ("z", "y", "x")
 
 
 class Box(NamedTuple):
@@ -26,12 +27,12 @@ class Box(NamedTuple):
     x: Interval
 
     @classmethod
-    def whole(cls, shape: tuple[int, int, int]) -> Box:
+    def whole(cls, shape: Shape) -> Box:
         """Return the box that covers a volume of `shape`."""
         return cls(*((0, n) for n in shape))
 
     @classmethod
-    def parse(cls, text: str, shape: tuple[int, int, int]) -> Box:
+    def parse(cls, text: str, shape: Shape) -> Box:
         """Read `z0:z1,y0:y1,x0:x1`; an empty start or stop is the volume's end.
 
         Raises
@@ -47,11 +48,11 @@ class Box(NamedTuple):
         parts = text.split(",")
         if len(parts) != 3 or any(part.count(":") != 1 for part in parts):
             raise SpecError(
-                f"The region {text!r} is not of the form z0:z1,y0:y1,x0:x1, for example 0:64,100:200,: for a volume "
+                f"The region {text!r} must have the form z0:z1,y0:y1,x0:x1, for example 0:64,100:200,: for a volume "
                 f"of {' x '.join(map(str, shape))} voxels."
             )
         intervals = []
-        for part, n, axis in zip(parts, shape, _AXES, strict=True):
+        for part, n, axis in zip(parts, shape, AXES, strict=True):
             first, last = part.split(":")
             try:
                 start, stop = int(first or 0), int(last or n)
@@ -67,7 +68,7 @@ class Box(NamedTuple):
         return cls(*intervals)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Return the (z, y, x) shape in voxels."""
         z, y, x = (stop - start for start, stop in self)
         return z, y, x
@@ -87,9 +88,19 @@ class Box(NamedTuple):
         """Return what both boxes cover; an axis where they do not meet is empty."""
         return Box(*((max(a, c), max(a, c, min(b, d))) for (a, b), (c, d) in zip(self, other, strict=True)))
 
-    def shifted(self, by: tuple[int, int, int]) -> Box:
+    def shifted(self, by: Shape) -> Box:
         """Return the box moved by (z, y, x) voxels."""
         return Box(*((start + n, stop + n) for (start, stop), n in zip(self, by, strict=True)))
+
+    def grown(self, by: Shape) -> Box:
+        """Return the box with (z, y, x) voxels more on each side; fewer where they are negative.
+
+        Examples
+        --------
+        >>> Box((4, 8), (4, 8), (4, 8)).grown((0, 2, -1))
+        Box(z=(4, 8), y=(2, 10), x=(5, 7))
+        """
+        return Box(*((start - n, stop + n) for (start, stop), n in zip(self, by, strict=True)))
 
     def __str__(self) -> str:
         return ",".join(f"{start}:{stop}" for start, stop in self)

@@ -6,6 +6,7 @@ never from a tile, which would show as seams. What pads a volume, or was cut off
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +15,16 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_unet3d.core.fill_values import fill_values, without
-from napari_unet3d.core.tiling import Readable
+from napari_unet3d.core.tiles.plan import Readable
 from napari_unet3d.errors import VolumeError
 
 SAMPLE_VOXELS = 1 << 24
+# For the choice of a spread, which needs less.
+SETTLING_VOXELS = 1 << 21
 # What the middle 98 of 100 voxels of a sample, without fill values, are scaled to at most, on either side of 0.
 WIDEST = 1000.0
+# How many standard deviations become 1, at least and at most, where the data say.
+LEAST_SPREAD, MOST_SPREAD = 2.0, 10.0
 _SAMPLE_SIDE, _FINER_SIDE = 64, 16
 # The standard deviation of a normal distribution over its median, and its mean, absolute deviation.
 _MAD_TO_SIGMA, _MEAN_TO_SIGMA = 1.4826, 1.2533
@@ -51,7 +56,9 @@ class Normalization(BaseModel):
     low, high
         The percentiles, in 0 .. 100.
     spread
-        How many standard deviations of the background become 1.
+        How many standard deviations of the background become 1. None is settled by the data: `LEAST_SPREAD` where dark
+        and bright fill the volume alike, as membranes do, more where a few bright objects stand out, `MOST_SPREAD` at
+        most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +68,7 @@ class Normalization(BaseModel):
     scale: float = Field(default=1.0, allow_inf_nan=False)
     low: float = Field(default=1.0, ge=0, le=100)
     high: float = Field(default=99.8, ge=0, le=100)
-    spread: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    spread: float | None = Field(default=10.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self) -> Normalization:
@@ -72,7 +79,7 @@ class Normalization(BaseModel):
 
 @dataclass(frozen=True)
 class Scaling:
-    """The numbers of one volume, one a channel.
+    """The numbers of one volume, one per channel.
 
     Attributes
     ----------
@@ -187,7 +194,7 @@ def measure(normalization: Normalization, volume: Readable) -> Scaling:
     for channel, sample in enumerate(samples):
         if not sample.values.size:
             raise VolumeError(
-                "The volume has no finite voxel, at least not where its intensities are measured. Is it the right file?"
+                "The volume has no finite voxel where its intensities are measured. Is it the right file?"
             )
         offset, spread = _offset_and_spread(normalization, sample)
         read_as.append(_read_as(sample))
@@ -262,14 +269,14 @@ def _offset_and_spread(normalization: Normalization, sample: _Sample) -> tuple[f
         # Two values, or one: the lower becomes 0 and the higher 1.
         ends = [float(value) for value in (*sample.fills, *rest[:1])]
         return min(ends), max(ends) - min(ends)
-    offset, spread = _measured(normalization, rest)
+    offset, spread = _measure(normalization, rest)
     if max(float(rest.max()) - offset, offset - float(rest.min())) > WIDEST * spread:
         low, high = (float(value) for value in np.percentile(rest, [1, 99]))
         spread = max(spread, (high - offset) / WIDEST, (offset - low) / WIDEST)
     return offset, spread
 
 
-def _measured(normalization: Normalization, values: npt.NDArray[Any]) -> tuple[float, float]:
+def _measure(normalization: Normalization, values: npt.NDArray[Any]) -> tuple[float, float]:
     if normalization.kind == "percentiles":
         low, high = np.percentile(values, [normalization.low, normalization.high])
         if low == high:
@@ -277,13 +284,53 @@ def _measured(normalization: Normalization, values: npt.NDArray[Any]) -> tuple[f
         return float(low), float(high) - float(low)
     if normalization.kind == "zscore":
         return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    median, to_sigma, deviation = _median_and_deviation(values)
+    spread = _own_spread(values) if normalization.spread is None else normalization.spread
+    return median, spread * to_sigma * deviation
+
+
+def _median_and_deviation(values: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """Return the median, and a deviation from it with what makes a standard deviation of it."""
     median = float(np.median(values))
     distances = np.abs(values.astype(np.float32) - np.float32(median))
     deviation = float(np.median(distances))
     if deviation:
-        return median, normalization.spread * _MAD_TO_SIGMA * deviation
+        return median, _MAD_TO_SIGMA, deviation
     # Counts of single photons: half of the voxels have the same one.
-    return median, normalization.spread * _MEAN_TO_SIGMA * float(distances.mean(dtype=np.float64))
+    return median, _MEAN_TO_SIGMA, float(distances.mean(dtype=np.float64))
+
+
+def _own_spread(values: npt.NDArray[Any]) -> float:
+    """Return how many standard deviations of the noise become 1: as many as bright, or dark, voxels are away."""
+    median, to_sigma, deviation = _median_and_deviation(values)
+    noise = to_sigma * deviation
+    low, high = (float(value) for value in np.percentile(values, [1, 99]))
+    return min(max(high - median, median - low, LEAST_SPREAD * noise) / noise, MOST_SPREAD) if noise else MOST_SPREAD
+
+
+def settled(normalization: Normalization, images: Sequence[Readable]) -> Normalization:
+    """Return how all volumes are scaled that a model meets, settled by those that it learns from.
+
+    Parameters
+    ----------
+    normalization
+        What was chosen. It is returned as it is unless its spread is left to the data.
+    images
+        (z, y, x) or (z, y, x, c) each; of each a bounded sample is read.
+
+    Returns
+    -------
+    Normalization
+        Of these volumes the middle spread, rounded to two digits.
+    """
+    if normalization.kind != "background" or normalization.spread is not None:
+        return normalization
+    found = []
+    for image in images:
+        for values in sample_voxels(image, SETTLING_VOXELS).T:
+            rest = _Sample.of(values).rest
+            found.append(_own_spread(rest) if rest.size else MOST_SPREAD)
+    return normalization.model_copy(update={"spread": float(f"{np.median(found):.2g}")})
 
 
 def sample_voxels(volume: Readable, limit: int = SAMPLE_VOXELS, *, side: int = _SAMPLE_SIDE) -> npt.NDArray[Any]:

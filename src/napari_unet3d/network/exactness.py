@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import Shape, alignment, flops, peak_bytes, smallest_size
+from napari_unet3d.core.boxes import Shape
+from napari_unet3d.core.unet.costs import flops, peak_bytes
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import OutOfMemoryError
-from napari_unet3d.network import runtime
-from napari_unet3d.network.devices import Device
+from napari_unet3d.network.machine import runtime
+from napari_unet3d.network.machine.device import Device
+from napari_unet3d.network.predictor import compile_forward
 
 # For both shapes together: about a second on two cores.
 _FLOPS = 140e9
@@ -71,13 +73,13 @@ def plan_check(spec: NetworkSpec, memory: int, *, bytes_per_value: int = 4) -> C
     (2, 16, (92, 108, 156), (92, 92, 124))
     """
     for smaller in _smaller(spec):
-        step, least = alignment(smaller.blocks), smallest_size(smaller.blocks)
+        (_, step_y, step_x), (z, y, x) = smaller.geometry.alignment, smaller.geometry.smallest
         for n in _STEPS:
-            whole = (least, least + n // 4 * step, least + n * step)
-            part = (least, least, least + n // 2 * step)
+            whole = (z, y + n // 4 * step_y, x + n * step_x)
+            part = (z, y, x + n // 2 * step_x)
             is_short = flops(whole, smaller) + flops(part, smaller) <= _FLOPS
             if is_short and peak_bytes(whole, smaller, bytes_per_value=bytes_per_value) <= memory:
-                return Check(smaller, whole, part, (0, n // 4 * step, n // 2 * step))
+                return Check(smaller, whole, part, (0, n // 4 * step_y, n // 2 * step_x))
     return None
 
 
@@ -85,7 +87,7 @@ def _smaller(spec: NetworkSpec) -> Iterator[NetworkSpec]:
     """Yield networks of the same kind that cost less and less."""
     filters = spec.filters
     while filters:
-        changes = {"blocks": min(spec.blocks, _MOST_BLOCKS), "filters": filters, "batch_normalization": False}
+        changes = {"levels": spec.levels[: _MOST_BLOCKS + 1], "filters": filters, "batch_normalization": False}
         yield spec.model_copy(update=changes)
         filters //= 2
 
@@ -114,7 +116,7 @@ def tile_difference(check: Check, device: Device, *, reserve: int = 0) -> float 
 
     def probabilities(voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         z, y, x = voxels.shape[:3]
-        return runtime.compile_forward(check.spec, weights, (z, y, x), "probabilities", device)(voxels)
+        return compile_forward(check.spec, weights, (z, y, x), "probabilities", device)(voxels)
 
     def of_part(values: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return values[tuple(slice(a, a + n) for a, n in zip(check.start, shape[:3], strict=True))]

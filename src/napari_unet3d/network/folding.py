@@ -1,4 +1,4 @@
-"""Frozen batch normalization is a factor and an offset a channel; both go into the convolution before it."""
+"""Frozen batch normalization is a factor and an offset per channel; both go into the convolution before it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.unet.spec import NetworkSpec
 
 # Added to a variance before its root is taken.
 EPSILON = 1e-3
 
 
-def folded(
+def fold(
     spec: NetworkSpec, weights: Mapping[str, npt.NDArray[np.float32]]
 ) -> tuple[NetworkSpec, Mapping[str, npt.NDArray[np.float32]]]:
     """Return a network without batch normalization that gives the same, and costs what one without it does.

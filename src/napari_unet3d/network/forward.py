@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.architecture import Layer, NetworkSpec
-from napari_unet3d.core.geometry import skip_crops
-from napari_unet3d.network.runtime import load_tensorflow
+from napari_unet3d.core.boxes import Shape
+from napari_unet3d.core.unet.layers import Layer
+from napari_unet3d.core.unet.spec import NetworkSpec
+from napari_unet3d.network.machine.runtime import load_tensorflow
 
 # oneDNN sums so many channels in one piece whatever the shape is; of 128 it was seen to make two (caches of 1 MiB).
 GROUP = 64
@@ -47,18 +48,17 @@ def forward_pass(
         From (batch, z, y, x, channels) float32, of a shape that is known, to logits (batch, z, y, x, classes) float32.
     """
     tf = load_tensorflow()
-    crops = skip_crops(spec.blocks)
     sums = {layer.name: _Sum(tf, layer, joined, weights, dtype, group) for layer, joined in _summing(spec)}
 
     def logits(image: Any) -> Any:
         parts, skips = [tf.cast(image, dtype)], {}
         for layer in spec.layers:
             if layer.kind == "crop":
-                skips[layer.level] = _cropped(parts[0], crops[layer.level])
+                skips[layer.level] = _crop(parts[0], layer.crop)
             elif layer.kind == "concatenate":
                 parts.append(skips.pop(layer.level))
             elif layer.kind == "pool":
-                parts = [tf.nn.max_pool3d(parts[0], 2, 2, "VALID")]
+                parts = [tf.nn.max_pool3d(parts[0], layer.factor, layer.factor, "VALID")]
             else:
                 parts = [sums[layer.name](parts)]
         return parts[0]
@@ -70,15 +70,16 @@ def _summing(spec: NetworkSpec) -> Iterator[tuple[Layer, tuple[int, ...]]]:
     """Yield every layer that has weights, with the channels of each tensor that goes into it."""
     previous, channels = None, spec.channels
     for layer in spec.layers:
-        if layer.kernel_voxels:
+        if layer.has_weights:
             is_joined = previous == "concatenate"
             yield layer, (channels, layer.channels_in - channels) if is_joined else (channels,)
             channels = layer.channels_out
         previous = layer.kind
 
 
-def _cropped(values: Any, by: int) -> Any:
-    return values[:, by:-by, by:-by, by:-by] if by else values
+def _crop(values: Any, by: Shape) -> Any:
+    z, y, x = (slice(n, -n or None) for n in by)
+    return values[:, z, y, x]
 
 
 class _Sum:
@@ -103,13 +104,13 @@ class _Sum:
 
     def __call__(self, parts: Sequence[Any]) -> Any:
         bias_add, (first, *others) = self._tf.nn.bias_add, self._inputs(parts)
-        total = bias_add(self._convolved(first, self._kernels[0]), self._bias)
+        total = bias_add(self._convolve(first, self._kernels[0]), self._bias)
         for number, (values, kernel) in enumerate(zip(others, self._kernels[1:], strict=True)):
             if number:
                 # TensorFlow makes one addition of bare ones that follow each other, in an order of its own.
                 total = bias_add(total, self._zeros)
             # An addition after a bias becomes part of the convolution.
-            total = bias_add(self._convolved(values, kernel), self._zeros) + total
+            total = bias_add(self._convolve(values, kernel), self._zeros) + total
         return self._tf.nn.relu(total) if self._layer.kind == "conv" else total
 
     def _inputs(self, parts: Sequence[Any]) -> list[Any]:
@@ -119,12 +120,13 @@ class _Sum:
             return [parts[0] if len(parts) == 1 else tf.concat(parts, -1)]
         return [values for part in parts for values in tf.split(part, _sizes(part.shape[-1], self._group), -1)]
 
-    def _convolved(self, values: Any, kernel: Any) -> Any:
+    def _convolve(self, values: Any, kernel: Any) -> Any:
         if self._layer.kind != "upsample":
             return self._tf.nn.conv3d(values, kernel, [1] * 5, "VALID")
-        batch, z, y, x, _ = values.shape
-        shape = (batch, 2 * z, 2 * y, 2 * x, self._layer.channels_out)
-        return self._tf.nn.conv3d_transpose(values, kernel, shape, 2, "VALID")
+        batch, *sizes, _ = values.shape
+        factor = self._layer.factor
+        shape = (batch, *(n * by for n, by in zip(sizes, factor, strict=True)), self._layer.channels_out)
+        return self._tf.nn.conv3d_transpose(values, kernel, shape, factor, "VALID")
 
     def _constant(self, values: npt.NDArray[np.float32]) -> Any:
         return self._tf.constant(values, dtype=self._dtype)

@@ -1,26 +1,24 @@
 """A model: a network's weights with everything one must know to use them.
 
-Making one, or reading one from disk, imports no Keras; the network is built at the first call that computes.
+A value: making one, or reading one from disk, imports no Keras. A `Predictor` computes with it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import output_shape
+from napari_unet3d.core.heads.classes import Classes
 from napari_unet3d.core.normalize import Normalization
-from napari_unet3d.errors import ModelError, SizeError
-
-if TYPE_CHECKING:
-    from napari_unet3d.network.devices import Device
+from napari_unet3d.core.unet.layers import as_tuple
+from napari_unet3d.core.unet.spec import NetworkSpec
+from napari_unet3d.errors import ModelError
 
 Metric = Annotated[float, Field(allow_inf_nan=False)]
 # JSON has lists where Python has tuples, and strict models take no list for a tuple.
@@ -28,40 +26,64 @@ PerAxis = Annotated[tuple[float, float, float], BeforeValidator(lambda v: tuple(
 
 
 class ModelCard(BaseModel):
-    """What is known of a model besides its weights.
+    """Facts about a model, besides its weights.
 
     Attributes
     ----------
     network
         The choices that define the network.
-    class_names
-        One a class; the first is the background.
+    head
+        What the channels of its last layer mean. ``class_names=..`` is short for classes.
     normalization
         How intensities are scaled before they reach the network.
     voxel_size
-        Size (z, y, x) of the voxels it was trained on, in `unit`; None where nobody knows.
+        Size (z, y, x) of the voxels it was trained on, in `unit`; None if it is not known.
     unit
         Unit of the voxel size, for example `um`.
     training
         How it was trained, by keyword.
     metrics
         Scores on data it was not trained on, by name.
+    shares
+        How frequent each class was in what it has learnt, as the loss weighed it; None if that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: NetworkSpec
-    class_names: tuple[str, ...]
+    head: Classes
     normalization: Normalization = Normalization()
     voxel_size: PerAxis | None = None
     unit: str = "um"
     training: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
     metrics: Mapping[str, Metric] = Field(default_factory=dict)
+    shares: Annotated[tuple[Metric, ...], BeforeValidator(as_tuple)] | None = None
+
+    def __init__(self, *, class_names: Sequence[str] | None = None, **choices: Any) -> None:
+        # Spelled out, so that type checkers and editors know of the short form.
+        super().__init__(**choices if class_names is None else {"class_names": class_names, **choices})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long_form(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "class_names" not in data:
+            return data
+        if "head" in data:
+            raise ValueError("a head names its classes; give one of the two")
+        rest = {name: value for name, value in data.items() if name != "class_names"}
+        return {"head": {"names": data["class_names"]}, **rest}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the classes, the background first."""
+        return self.head.names
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
-        if len(self.class_names) != self.network.classes:
-            raise ValueError(f"{len(self.class_names)} class names for {self.network.classes} classes")
+        if self.head.n_channels != self.network.classes:
+            raise ValueError(f"{self.head.n_channels} class names for {self.network.classes} classes")
+        if self.shares is not None and (len(self.shares) != self.head.n_channels or min(self.shares) < 0):
+            raise ValueError(f"the shares {self.shares} are not those of {self.head.n_channels} classes")
         if self.voxel_size is not None and not all(0 < v < float("inf") for v in self.voxel_size):
             raise ValueError(f"a voxel size of {self.voxel_size} is not positive")
         return self
@@ -69,12 +91,12 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with its weights, ready to be saved or to compute.
+    """A network with its weights.
 
     Attributes
     ----------
     card
-        What is known of it.
+        Facts about the model: class names, normalization, training voxel size, scores.
     weights
         float32 arrays by name, in the order of the layers (`NetworkSpec.weight_shapes`).
 
@@ -86,7 +108,6 @@ class Model:
 
     card: ModelCard
     weights: Mapping[str, npt.NDArray[np.float32]]
-    _forward: dict[Any, Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_weights(self.card.network, self.weights)
@@ -104,54 +125,9 @@ class Model:
             digest.update(np.ascontiguousarray(self.weights[name]).tobytes())
         return digest.hexdigest()
 
-    def logits(self, image: npt.NDArray[Any], *, device: str = "auto") -> npt.NDArray[np.float32]:
-        """Return the logits of one valid pass; the image is used as it is, without normalization.
-
-        Parameters
-        ----------
-        image
-            (z, y, x) or (z, y, x, c), any real type, of a shape that fits the network.
-        device
-            `auto`, `cpu`, `gpu`, `gpu:1`, ..
-
-        Returns
-        -------
-        array
-            (z - 2h, y - 2h, x - 2h, classes) float32, where h is the halo.
-
-        Raises
-        ------
-        SizeError
-            If the shape does not fit the network.
-        ModelError
-            If the number of channels is not the network's.
-        """
-        if image.ndim not in (3, 4):
-            raise SizeError(f"An image of shape {image.shape} is not (z, y, x) or (z, y, x, c).")
-        channels = image.shape[3] if image.ndim == 4 else 1
-        self.check_channels(channels)
-        output_shape(image.shape[:3], blocks=self.spec.blocks)
-        from napari_unet3d.network.devices import select_device
-
-        forward = self.forward(image.shape[:3], "logits", select_device(device))
-        return forward(image.astype(np.float32).reshape(*image.shape[:3], channels))
-
     def check_channels(self, channels: int) -> None:
         """Raise a ModelError unless the network takes images with that many channels."""
         check_channels(self.spec, channels)
-
-    def forward(
-        self, input_shape: tuple[int, int, int], head: str, device: Device
-    ) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]:
-        """Return the compiled network for one input shape; see `runtime.compile_forward`."""
-        from napari_unet3d.network.runtime import compile_forward
-
-        key = (input_shape, head, device)
-        if key not in self._forward:
-            # One shape a run: what an earlier run compiled is not kept.
-            self._forward.clear()
-            self._forward[key] = compile_forward(self.spec, self.weights, input_shape, head, device)
-        return self._forward[key]
 
 
 def check_channels(spec: NetworkSpec, channels: int) -> None:

@@ -22,14 +22,15 @@ from safetensors.numpy import load as read_safetensors
 from safetensors.numpy import save as to_safetensors
 
 from napari_unet3d import atomic
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import n_parameters
+from napari_unet3d.core.unet.costs import n_parameters
+from napari_unet3d.core.unet.layers import levels_of
+from napari_unet3d.core.unet.spec import MAX_BLOCKS, NetworkSpec
 from napari_unet3d.errors import ModelError, OutputError, shown
 from napari_unet3d.network.model import Model, ModelCard, check_weights
 from napari_unet3d.small_files import read_json, read_small
 
 FORMAT = "napari-unet3d model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".unet3d"
 # Comes with the package, under `models/`.
 DEMO_MODEL = "demo-neuron.unet3d"
@@ -169,6 +170,8 @@ def _read_card(path: Path) -> _Folder:
             f"{shown(path)} has format version {version}; this program reads up to version {FORMAT_VERSION}. "
             "A newer napari-unet3d reads it."
         )
+    for old in range(version, FORMAT_VERSION):
+        content = _UPGRADES[old](content)
     try:
         return _Folder.model_validate(content)
     except ValidationError as error:
@@ -178,11 +181,35 @@ def _read_card(path: Path) -> _Folder:
         raise ModelError(f"{shown(path)} is refused at {where}: {reason}.") from error
 
 
+def _second_format(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a folder of format 1 in format 2.
+
+    Networks say kernel and pooling of every level, where `blocks` stood; a head stands for the bare names of classes.
+    """
+    model = content.get("model")
+    network = model.get("network") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(network, dict) or "levels" in network:
+        return content
+    blocks = network.get("blocks", 2)
+    if type(blocks) is not int or not 0 <= blocks <= MAX_BLOCKS:
+        # Refused with its reason where the network is read.
+        return content
+    levels = [level.model_dump(mode="json") for level in levels_of(blocks)]
+    network = {"levels": levels, **{name: value for name, value in network.items() if name != "blocks"}}
+    rest = {name: value for name, value in model.items() if name != "class_names"}
+    head = {"head": {"kind": "classes", "names": model["class_names"]}} if "class_names" in model else {}
+    return {**content, "model": {**head, **rest, "network": network}}
+
+
+# From each format to the next.
+_UPGRADES = {1: _second_format}
+
+
 def _check_size(spec: NetworkSpec, path: Path) -> None:
     n = n_parameters(spec)
     if n > MAX_PARAMETERS:
         raise ModelError(
-            f"{shown(path)} describes a network of {n:,} parameters ({spec.blocks} blocks, {spec.filters} filters); "
+            f"{shown(path)} describes a network of {n:,} parameters ({spec.shape_text}, {spec.filters} filters); "
             f"more than {MAX_PARAMETERS:,} are refused."
         )
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import SpecError
 from napari_unet3d.network.model import Model
 
-_KERNEL, _BIAS = "output_logits/kernel", "output_logits/bias"
+LAST_KERNEL, LAST_BIAS = "output_logits/kernel", "output_logits/bias"
 # What must be the same; classes may differ, and dropout has no weights.
-_COUNTS = ("blocks", "filters", "channels")
+_COUNTS = ("levels", "bottleneck", "filters", "channels")
 
 
-def transferred(
+def transfer_weights(
     start: Model, network: NetworkSpec, class_names: Sequence[str], *, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return weights to start with: those of a model, and in the last layer its row for every class that it knows.
@@ -45,19 +45,19 @@ def transferred(
             )
     if start.spec.batch_normalization != network.batch_normalization:
         has = "has" if start.spec.batch_normalization else "has no"
-        raise SpecError(f"The model to start from {has} batch normalization; the network must be like it.")
+        raise SpecError(f"The model to start from {has} batch normalization; the network must be the same.")
     weights = {name: np.array(array) for name, array in start.weights.items()}
     known = start.card.class_names
     if known == tuple(class_names):
         return weights
-    kernel, bias = weights[_KERNEL], weights[_BIAS]
+    kernel, bias = weights[LAST_KERNEL], weights[LAST_BIAS]
     rng = np.random.default_rng([seed, 0])
-    weights[_KERNEL] = rng.normal(0, np.sqrt(2 / kernel.shape[-2]), (*kernel.shape[:-1], network.classes)).astype(
+    weights[LAST_KERNEL] = rng.normal(0, np.sqrt(2 / kernel.shape[-2]), (*kernel.shape[:-1], network.classes)).astype(
         np.float32
     )
-    weights[_BIAS] = np.zeros(network.classes, np.float32)
+    weights[LAST_BIAS] = np.zeros(network.classes, np.float32)
     for index, name in enumerate(class_names):
         if name in known:
-            weights[_KERNEL][..., index] = kernel[..., known.index(name)]
-            weights[_BIAS][index] = bias[known.index(name)]
+            weights[LAST_KERNEL][..., index] = kernel[..., known.index(name)]
+            weights[LAST_BIAS][index] = bias[known.index(name)]
     return weights

@@ -1,15 +1,15 @@
 """From a NetworkSpec to a Keras model: the graph, and the order of its weights.
 
-Spatial sizes stay open: the crops of the skips are constants of the number of blocks alone, so one
-network takes every input that fits. Logits come out, float32.
+Spatial sizes stay open: the crops of the skips depend on the levels alone, so one network takes
+every input that fits. Logits come out, float32.
 """
 
 from __future__ import annotations
 
-from napari_unet3d.core.architecture import NetworkSpec
-from napari_unet3d.core.geometry import skip_crops
+from napari_unet3d.core.unet.layers import Layer
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.folding import EPSILON
-from napari_unet3d.network.runtime import load_tensorflow
+from napari_unet3d.network.machine.runtime import load_tensorflow
 
 # Keras imports TensorFlow, which reads its environment once: without oneDNN tiles are slow, and no longer exact.
 load_tensorflow()
@@ -29,61 +29,50 @@ def build_unet(spec: NetworkSpec, *, dtype: str | keras.DTypePolicy = "float32")
     spec
         What to build.
     dtype
-        Keras dtype policy: `float32`, or `mixed_float16` on a GPU with tensor cores.
+        Keras dtype policy: `float32`, `mixed_float16` on a GPU with tensor cores, or `mixed_bfloat16`.
 
     Returns
     -------
     keras.Model
-        From (batch, z, y, x, channels) to logits (batch, z - 2h, y - 2h, x - 2h, classes) float32,
-        where h is `geometry.halo(blocks)`.
+        From (batch, z, y, x, channels) to logits (batch, z, y, x, classes) float32, whose sizes `spec.geometry` says.
     """
-
-    def convolve(x: keras.KerasTensor, block: str, *widths: int) -> keras.KerasTensor:
-        for number, width in enumerate(widths, start=1):
-            name = f"{block}_conv_{number}"
-            x = layers.Conv3D(
-                width,
-                3,
-                activation=None if spec.batch_normalization else "relu",
-                use_bias=not spec.batch_normalization,
-                kernel_initializer="he_normal",
-                dtype=dtype,
-                name=name,
-            )(x)
-            if spec.batch_normalization:
-                x = layers.BatchNormalization(
-                    momentum=_MOMENTUM, epsilon=EPSILON, dtype=dtype, name=f"{name}_normalize"
-                )(x)
-                x = layers.ReLU(dtype=dtype, name=f"{name}_relu")(x)
-        return x
-
-    def upsample(x: keras.KerasTensor, block: str) -> keras.KerasTensor:
-        return layers.Conv3DTranspose(x.shape[-1], 2, strides=2, dtype=dtype, name=f"{block}_upsample")(x)
-
-    bottom = spec.blocks + 1
-    crops = skip_crops(spec.blocks)
-    down = ["input"] + [f"downsample_{i}" if i else "downsample" for i in range(spec.blocks)]
-    up = [f"upsample_{i}" if i else "upsample" for i in range(spec.blocks)] + ["output"]
-
     image = keras.Input((None, None, None, spec.channels), name="image")
     x = image
-    skips = []
-    for level, block in enumerate(down):
-        width = x.shape[-1] if level else spec.filters
-        x = convolve(x, block, width, spec.filters << (level + 1))
-        skips.append(layers.Cropping3D(crops[level], dtype=dtype, name=f"{block}_crop")(x))
-        x = layers.MaxPooling3D(2, dtype=dtype, name=f"{block}_pool")(x)
+    skips: dict[int, keras.KerasTensor] = {}
+    rises = False
+    for layer in spec.layers:
+        if layer.kind == "crop":
+            skips[layer.level] = layers.Cropping3D(layer.crop, dtype=dtype, name=layer.name)(x)
+        elif layer.kind == "concatenate":
+            x = layers.Concatenate(dtype=dtype, name=layer.name)([x, skips[layer.level]])
+        elif layer.kind == "conv":
+            x = _convolve(x, layer, dtype)
+        elif layer.kind == "pool":
+            x = layers.MaxPooling3D(layer.factor, dtype=dtype, name=layer.name)(x)
+        elif layer.kind == "upsample":
+            if not rises:
+                x = layers.Dropout(spec.dropout, dtype=dtype, name="bottleneck_dropout")(x)
+            rises = True
+            x = layers.Conv3DTranspose(
+                layer.channels_out, layer.kernel, strides=layer.factor, dtype=dtype, name=layer.name
+            )(x)
+        else:
+            x = layers.Conv3D(layer.channels_out, layer.kernel, dtype="float32", name=layer.name)(x)
+    return keras.Model(image, x, name="unet3d")
 
-    width = x.shape[-1]
-    x = convolve(x, "bottleneck", width, 2 * width)
-    x = layers.Dropout(spec.dropout, dtype=dtype, name="bottleneck_dropout")(x)
-    x = upsample(x, "bottleneck")
 
-    for level, block in zip(reversed(range(bottom)), up, strict=True):
-        x = layers.Concatenate(dtype=dtype, name=f"{block}_concatenate")([x, skips[level]])
-        width = spec.filters << (level + 1)
-        x = convolve(x, block, width, width)
-        if level:
-            x = upsample(x, block)
-    logits = layers.Conv3D(spec.classes, 1, dtype="float32", name="output_logits")(x)
-    return keras.Model(image, logits, name="unet3d")
+def _convolve(x: keras.KerasTensor, layer: Layer, dtype: str | keras.DTypePolicy) -> keras.KerasTensor:
+    x = layers.Conv3D(
+        layer.channels_out,
+        layer.kernel,
+        activation=None if layer.is_normalized else "relu",
+        use_bias=not layer.is_normalized,
+        kernel_initializer="he_normal",
+        dtype=dtype,
+        name=layer.name,
+    )(x)
+    if layer.is_normalized:
+        name = f"{layer.name}_normalize"
+        x = layers.BatchNormalization(momentum=_MOMENTUM, epsilon=EPSILON, dtype=dtype, name=name)(x)
+        x = layers.ReLU(dtype=dtype, name=f"{layer.name}_relu")(x)
+    return x

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.metrics import dice
+from napari_unet3d.core.scores.overlap import dice
 from napari_unet3d.errors import OutputError
 from napari_unet3d.network.store import DEMO_MODEL, load_model
 from napari_unet3d.sample_data import Sample, synthetic_neurons
+from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Event
-from napari_unet3d.tasks.files import predict_file
+from napari_unet3d.tasks.segment.files import predict_file
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Volume, create_output, read_volume
+from napari_unet3d.words import amount, times
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
@@ -64,11 +66,11 @@ class DemoResult:
     @property
     def summary(self) -> str:
         """Return the figures and the files as text."""
-        shape = " x ".join(map(str, self.labels.shape))
+        shape = times(self.labels.shape)
         names = ", ".join(sorted(path.name for path in self.folder.iterdir()))
         return (
             f"A sample of {shape} voxels, segmented in {self.seconds:.1f} s with at most "
-            f"{self.peak_bytes / 2**30:.2f} GiB of memory.\n"
+            f"{amount(self.peak_bytes)} of memory.\n"
             f"Dice against the exact mask: {self.dice:.3f}\n"
             f"Written to {self.folder}: {names}"
         )
@@ -102,14 +104,7 @@ def run_demo(folder: Path, *, on_event: Callable[[Event], None] | None = None) -
         output[:, :, :] = sample.image
         output.commit()
     run = predict_file(image, model, PredictSpec(), folder / "labels.tif", overwrite=True)
-    while True:
-        try:
-            event = next(run)
-        except StopIteration as stop:
-            result = stop.value
-            break
-        if on_event is not None:
-            on_event(event)
+    result = drive(run, on_event)
     labels = _read_labels(folder)
     write_overlay(folder / "overlay.png", sample, labels)
     figures: dict[str, Any] = {

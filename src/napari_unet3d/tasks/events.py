@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from napari_unet3d.core.boxes import Box
@@ -38,7 +40,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know; the work goes on."""
+    """A message for the user; the work goes on."""
 
     text: str
 
@@ -59,13 +61,13 @@ class StepDone:
     Attributes
     ----------
     step, total
-        Its number, from 1, and how many there will be at most.
+        Number of the step, from 1, and the largest number of steps.
     loss
-        Of its batch, before the step.
+        Loss of its batch, before the step.
     learning_rate
-        It was made with.
+        Learning rate of the step.
     steps_per_second, seconds_left
-        Of late, and until the end.
+        Present speed, and seconds until the end.
     waiting
         Share of the time so far that was spent waiting for patches.
     """
@@ -81,22 +83,41 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """The network was scored on what is held out: one score a class but the first, and the voxels it rests on.
+    """The network was scored on what is held out.
 
-    A score is NaN where only the class, or only others, are held out: it would say nothing, whatever is found.
+    Attributes
+    ----------
+    step
+        The step after which it was scored.
+    loss
+        Loss on the held-out part, as in training.
+    scores
+        By name, one for each thing that is scored. NaN where only that, or only others, are held out: it would say
+        nothing, whatever is found.
+    voxels
+        Number of held-out voxels behind each score.
+    is_best
+        Whether it takes the place of the best model: no earlier score is clearly higher.
+    names
+        What is scored.
+    intervals, mean_interval
+        Between what the first score of each, and the mean of them, mostly lies where other places are held out; NaN
+        where that is not known.
     """
 
     step: int
     loss: float
-    dice: tuple[float, ...]
-    iou: tuple[float, ...]
+    scores: Mapping[str, tuple[float, ...]]
     voxels: tuple[int, ...]
     is_best: bool
+    names: tuple[str, ...] = ()
+    intervals: tuple[tuple[float, float], ...] = ()
+    mean_interval: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class Previewed:
-    """What is looked at was segmented by the network as it is now: where, in voxels of the image."""
+    """The box in view, in voxels of the image, was segmented by the network as it is now."""
 
     step: int
     box: Box
@@ -104,7 +125,7 @@ class Previewed:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """All that is needed to go on after a step lies in the run folder."""
+    """The run folder holds everything that is needed to go on after this step."""
 
     step: int
 

@@ -14,13 +14,22 @@ from pydantic import (
     PlainSerializer,
     PositiveInt,
     SerializationInfo,
+    ValidationError,
     ValidationInfo,
     model_validator,
 )
 
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.postprocess import Cleanup
+from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.errors import is_possible, shown
+
+_Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Doublings = Annotated[float, Field(ge=-50, le=50)]
+
+
+def why_invalid(error: ValidationError) -> str:
+    """Return what is wrong with the values of a spec, as a sentence without its end."""
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
 class Spec(BaseModel):
@@ -29,13 +38,13 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _placed(path: Any, info: ValidationInfo) -> Any:
+def _absolute_path(path: Any, info: ValidationInfo) -> Any:
     if not is_possible(path):
         raise ValueError(f"{shown(path)} holds a character that no file name may hold")
     return type(path)(os.path.abspath(os.path.join((info.context or {}).get(FOLDER, ""), path)))
 
 
-def _told(path: str | Path, info: SerializationInfo) -> str:
+def _relative_path(path: str | Path, info: SerializationInfo) -> str:
     folder = (info.context or {}).get(FOLDER)
     if folder is None or not Path(path).is_relative_to(folder):
         return str(path)
@@ -46,8 +55,8 @@ def _told(path: str | Path, info: SerializationInfo) -> str:
 # can be moved. Without it they are relative to the current folder.
 FOLDER = "folder"
 # Absolute, because whoever does the work may have another current folder. Text, where more than a path may follow.
-PathText = Annotated[str, AfterValidator(_placed), PlainSerializer(_told, when_used="json")]
-PathOnDisk = Annotated[Path, AfterValidator(_placed), PlainSerializer(_told, when_used="json")]
+PathText = Annotated[str, AfterValidator(_absolute_path), PlainSerializer(_relative_path, when_used="json")]
+PathOnDisk = Annotated[Path, AfterValidator(_absolute_path), PlainSerializer(_relative_path, when_used="json")]
 
 
 class PredictSpec(Spec):
@@ -56,20 +65,28 @@ class PredictSpec(Spec):
     Attributes
     ----------
     output
-        `labels`: class indices, or instance numbers where `cleanup` says so. `probabilities`: of all classes.
+        `labels` gives class indices, or instance numbers if `cleanup` says so. `probabilities` gives those of all
+        classes.
     region
-        What to segment, in voxels; None is the whole volume. The result has the shape of the region and equals
+        The box to segment, in voxels; None is the whole volume. The result has the shape of the region and equals
         that part of the whole.
     memory_bytes
-        What the run may use beyond the program itself; None is a share of what the device has free.
+        Memory that the run may use, without the program itself; None is a share of what the device has free.
     device
         `auto`, `cpu`, `gpu`, `gpu:1`, ..
     cleanup
-        What is done to the labels afterwards; None is nothing.
+        The clean-up of the labels; None does nothing.
     nonfinite
-        What NaN and infinity in the volume give: `refuse` stops, `background` lets the network read background.
+        How NaN and infinity are treated: `refuse` raises an error, `background` reads them as background.
     tile_shape
         Input shape (z, y, x) of a tile; None lets the planner choose.
+    prior
+        How frequent each class is thought to be: `volume` looks at a sample of the volume, `training` takes what the
+        model has learnt from; or one share for each class. A model that does not say what it has learnt from is used
+        as it is.
+    emphasis
+        To find more or less of a class than that: each 1 doubles its odds, each -1 halves them. One number for each
+        class; none leaves all as they are.
     """
 
     output: Literal["labels", "probabilities"] = "labels"
@@ -79,6 +96,8 @@ class PredictSpec(Spec):
     cleanup: Cleanup | None = None
     nonfinite: Literal["refuse", "background"] = "refuse"
     tile_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    prior: Literal["volume", "training"] | tuple[_Share, ...] = "volume"
+    emphasis: tuple[_Doublings, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> PredictSpec:

@@ -12,20 +12,29 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from napari_unet3d import atomic
-from napari_unet3d.core.architecture import NetworkSpec
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import OutputError
 from napari_unet3d.small_files import read_json
 
 
 def known_speed(device: str, spec: NetworkSpec) -> float | None:
-    """Return the operations a second that a device last did with such a network, or None."""
-    speed = _read().get(_key(device, spec))
-    return speed if isinstance(speed, (int, float)) and speed > 0 else None
+    """Return the operations per second that a device last did with such a network, or None."""
+    return _known_speed(_key(device, spec))
 
 
 def remember_speed(device: str, spec: NetworkSpec, flops_per_second: float) -> None:
     """Keep the speed for the next plan; where the folder cannot be written nothing is kept."""
     _keep(_key(device, spec), flops_per_second)
+
+
+def known_training_speed(device: str, spec: NetworkSpec) -> float | None:
+    """Return the operations per second that a device last did in training steps of such a network, or None."""
+    return _known_speed(f"training | {_key(device, spec)}")
+
+
+def remember_training_speed(device: str, spec: NetworkSpec, flops_per_second: float) -> None:
+    """Keep the speed for the next run; where the folder cannot be written nothing is kept."""
+    _keep(f"training | {_key(device, spec)}", flops_per_second)
 
 
 def known_difference(conditions: str, spec: NetworkSpec) -> float | None:
@@ -37,6 +46,11 @@ def known_difference(conditions: str, spec: NetworkSpec) -> float | None:
 def remember_difference(conditions: str, spec: NetworkSpec, difference: float) -> None:
     """Keep the difference for the next run; where the folder cannot be written nothing is kept."""
     _keep(_difference_key(conditions, spec), difference)
+
+
+def _known_speed(key: str) -> float | None:
+    speed = _read().get(key)
+    return speed if isinstance(speed, (int, float)) and speed > 0 else None
 
 
 def _keep(key: str, value: float) -> None:
@@ -57,7 +71,7 @@ def _key(device: str, spec: NetworkSpec) -> str:
 
 
 def _difference_key(conditions: str, spec: NetworkSpec) -> str:
-    network = f"{spec.blocks} blocks, {spec.filters} filters, {spec.channels} channels, {spec.classes} classes"
+    network = f"{spec.shape_text}, {spec.filters} filters, {spec.channels} channels, {spec.classes} classes"
     return f"difference | {conditions} | {network}"
 
 

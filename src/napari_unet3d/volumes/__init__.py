@@ -7,7 +7,8 @@ are imported with the first file that needs them.
 
 from __future__ import annotations
 
-from napari_unet3d.volumes.output import Output, create_output
+from napari_unet3d.volumes.outputs.base import Output
+from napari_unet3d.volumes.outputs.creating import create_output
 from napari_unet3d.volumes.reading import is_sample, list_arrays, read_sample, read_volume
 from napari_unet3d.volumes.volume import ArrayInfo, Volume
 

@@ -22,10 +22,10 @@ from napari_unet3d.errors import VolumeError
 from napari_unet3d.volumes.axes import EVERYTHING, Pick
 from napari_unet3d.volumes.volume import VolumeData
 
-Box = tuple[slice, ...]
+Slices = tuple[slice, ...]
 
 
-def normalize_key(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | slice, ...]]:
+def normalize_key(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[int | slice, ...]]:
     """Return the box that a key touches, and the key that picks from the box what was asked for.
 
     Integers, slices with a step and an ellipsis are understood, as in NumPy.
@@ -60,17 +60,17 @@ def normalize_key(key: Any, shape: tuple[int, ...]) -> tuple[Box, tuple[int | sl
     return tuple(box), tuple(pick)
 
 
-def box_shape(box: Box) -> tuple[int, ...]:
+def box_shape(box: Slices) -> tuple[int, ...]:
     """Return the shape of a box of plain slices."""
     return tuple(part.stop - part.start for part in box)
 
 
 def read_in_pieces(
-    box: Box,
+    box: Slices,
     grid: tuple[int, ...],
     shape: tuple[int, ...],
     dtype: npt.DTypeLike,
-    piece: Callable[[tuple[int, ...], Box], npt.NDArray[Any]],
+    piece: Callable[[tuple[int, ...], Slices], npt.NDArray[Any]],
 ) -> npt.NDArray[Any]:
     """Return a box put together from the pieces of a regular grid.
 
@@ -160,7 +160,7 @@ class LazyArray(ABC):
         """Keep so many bytes of decoded pieces between reads, or one piece if that is more."""
 
     @abstractmethod
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return the numbers inside a box that lies in the array and is not empty."""
 
 
@@ -208,7 +208,7 @@ class Arranged(LazyArray):
         if isinstance(self._source, LazyArray):
             self._source.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return the numbers inside a box given as (z, y, x[, c])."""
         fixed = (self._positions.get(axis, 0) for axis in range(len(self._permutation)))
         wanted = [slice(position, position + 1) for position in fixed]
@@ -240,7 +240,7 @@ def _conversion(
 ) -> tuple[np.dtype[Any], str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None]:
     if found.kind not in "buif":
         raise VolumeError(
-            f"{where} holds numbers of type {found}, which is no image; "
+            f"{where} holds numbers of type {found}, which is not an image; "
             "integers, floating-point numbers and booleans can be read."
         )
     native = found.newbyteorder("=")
@@ -251,7 +251,7 @@ def _conversion(
     if found.kind in "ui" and found.itemsize == 8:
         narrow = np.dtype(np.uint32 if found.kind == "u" else np.int32)
         sentence = f"{native} is read as {narrow}; a value that does not fit stops the reading."
-        return narrow, sentence, lambda values: _narrowed(values, narrow, where)
+        return narrow, sentence, lambda values: _narrow(values, narrow, where)
     sentence = "" if found.isnative else f"Big-endian {native} is read in this machine's byte order."
     return native, sentence, None
 
@@ -262,7 +262,7 @@ def _as_float32(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values.astype(np.float32)
 
 
-def _narrowed(values: npt.NDArray[Any], dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
+def _narrow(values: npt.NDArray[Any], dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
     limits = np.iinfo(dtype)
     low, high = int(values.min()), int(values.max())
     if low < limits.min or high > limits.max:

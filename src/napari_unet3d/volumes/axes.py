@@ -164,7 +164,7 @@ def _refuse_what_is_no_volume(where: str, shape: Sequence[int], found: str, lett
             f"Choose one with timepoint=0, or a later one (on the command line: --timepoint 0).{doubt}"
         )
     if letters.count("y") != 1 or letters.count("x") != 1 or letters.count("z") > 1 or letters.count("c") > 1:
-        raise AxesError(f"{where} has axes that are no volume ({axes}); {_advice(shape, letters, pick)}.")
+        raise AxesError(f"{where} has axes that do not make a volume ({axes}); {_advice(shape, letters, pick)}.")
     if "z" not in letters and not set(letters) & set("cto?"):
         kind = "a 2D colour image" if "s" in letters else "one 2D image"
         raise AxesError(

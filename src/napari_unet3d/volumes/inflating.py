@@ -109,7 +109,7 @@ def _stream(make: Callable[[], Any]) -> Callable[[Buffer, int], bytes]:
 _STATED: dict[str, Callable[[bytes], int | None]] = {"zstd": _zstd_size, "blosc": _blosc_size, "lz4": _lz4_size}
 
 
-def _deflated(name: str, wbits: int) -> Callable[[Buffer, int], bytes]:
+def _deflate(name: str, wbits: int) -> Callable[[Buffer, int], bytes]:
     """Return a reader that is tried with libdeflate, which is twice as fast, and explains with zlib what is wrong."""
     slow = _stream(lambda: zlib.decompressobj(wbits=wbits))
 
@@ -125,8 +125,8 @@ def _deflated(name: str, wbits: int) -> Callable[[Buffer, int], bytes]:
 
 
 _STREAMS: dict[str, Callable[[Buffer, int], bytes]] = {
-    "gzip": _deflated("gzip", 31),
-    "zlib": _deflated("deflate", zlib.MAX_WBITS),
+    "gzip": _deflate("gzip", 31),
+    "zlib": _deflate("deflate", zlib.MAX_WBITS),
     "lzma": _stream(lzma.LZMADecompressor),
     "bz2": _stream(bz2.BZ2Decompressor),
 }

@@ -32,7 +32,7 @@ _KINDS = (
     (0, b"Rar!", "a rar archive; unpack it first"),
     (257, b"ustar", "a tar archive; unpack it first"),
     (0, b"\x28\xb5\x2f\xfd", "a file compressed with zstd; unpack it first"),
-    (0, b"version https://git-lfs", "a Git LFS pointer and not the data; fetch it with git lfs pull"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the data; fetch it with git lfs pull"),
     (0, b"ZISRAWFILE", f"a Zeiss CZI; {_CONVERT}"),
     (0, b"\xda\xce\xbe\x0a", f"a Nikon ND2; {_CONVERT}"),
     (0, b"\x70\0\0\0", f"a Leica LIF; {_CONVERT}"),
@@ -69,13 +69,13 @@ def file_kind(path: Path, start: bytes) -> str:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head")):
         wanted = "a TIFF" if path.suffix.lower() in (".tif", ".tiff") else "a volume"
-        return f"a web page, not {wanted}: the download gave a page instead of the file"
+        return f"a web page, not {wanted}: a page was downloaded instead of the file"
     if text.startswith(b"<") and b"<spimdata" in text[:400]:
         return "the metadata of a BigDataViewer volume; pass the .h5 file beside it"
     if text.startswith(b"<") and b"<ome" in text[:400]:
         return "the metadata of an OME-TIFF; pass one of the .ome.tif files beside it"
     if start.startswith(b"\x1f\x8b"):
-        inside = _gunzipped(start)
+        inside = _gunzip(start)
         return f"a gzip archive of {_NIFTI}" if _is_nifti(inside) else "a gzip archive; unpack it first"
     if _is_nifti(start):
         return f"a {_NIFTI}"
@@ -95,7 +95,7 @@ def folder_kind(folder: Path) -> str:
             "a Neuroglancer precomputed volume; convert it to OME-Zarr or TIFF, such as with the package cloud-volume"
         )
     if (folder / "model.json").is_file() and folder.suffix == ".unet3d":
-        return "a model and no volume; pass it with --model"
+        return "a model, not a volume; pass it with --model"
     return ""
 
 
@@ -125,7 +125,7 @@ def _is_nifti(start: bytes) -> bool:
     return start[344:348] in (b"n+1\0", b"ni1\0") or start[4:8] in (b"n+2\0", b"ni2\0")
 
 
-def _gunzipped(start: bytes) -> bytes:
+def _gunzip(start: bytes) -> bytes:
     try:
         return zlib.decompressobj(wbits=31).decompress(start, 512)
     except zlib.error:

@@ -45,12 +45,13 @@ def read_volume(
         A TIFF, a folder of TIFF or PNG slices, a sample folder (its image is read), `file.h5` or
         `file.h5:/dataset`, a Zarr array, or an OME-Zarr image or one of its levels.
     axes
-        A letter for each axis as it lies in the file: z, y, x, c for channels and t for time; None believes the file.
+        A letter for each axis as it lies in the file: z, y, x, c for channels and t for time. None
+        takes what the file says.
     dataset
         The array inside an HDF5 file or a Zarr group, the image in a TIFF by its number counted from 0, or the names
-        of the slices that are meant, such as ``DAPI_*.tif``. It may stand behind a colon in the path as well.
+        of the slices that are meant, such as ``DAPI_*.tif``. It may also stand behind a colon in the path.
     channel, timepoint
-        Which channel and which point in time, counted from 0; None takes all channels, and the only point in time.
+        The channel and the point in time, counted from 0; None takes all channels, and the only point in time.
     kind
         Labels keep whole numbers of 64 bits; an image has those of 32.
 
@@ -65,7 +66,7 @@ def read_volume(
     if inside is not None and dataset is not None:
         raise VolumeError(f"{shown(path)} names the array {inside!r} and dataset={dataset!r} another; name one.")
     dataset = inside if inside is not None else dataset
-    with _explained(place):
+    with _explain_errors(place):
         volume = _read(place, dataset, Pick(axes, channel, timepoint, kind == "labels"))
     stem = (
         place.name.split(".")[0] if place.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.zarr")) else place.stem
@@ -84,7 +85,9 @@ def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:
     """
     place = Path(folder)
     if not is_sample(place):
-        raise VolumeError(f"{shown(place)} is no sample: a sample is a folder that holds the folders image/ and mask/.")
+        raise VolumeError(
+            f"{shown(place)} is not a sample: a sample is a folder that holds the folders image/ and mask/."
+        )
     image, mask = read_volume(place / "image"), read_volume(place / "mask", kind="labels")
     return replace(image, name=f"{place.name} image"), replace(mask, name=f"{place.name} mask")
 
@@ -103,7 +106,7 @@ def list_arrays(path: str | os.PathLike[str]) -> list[ArrayInfo]:
         If it is neither of these, or cannot be read.
     """
     place = Path(path)
-    with _explained(place):
+    with _explain_errors(place):
         if not place.is_dir():
             check_regular(place)
         if (place.is_dir() and _is_zarr(place)) or _holds_zarr(place):
@@ -142,7 +145,7 @@ def _read(place: Path, dataset: str | None, pick: Pick) -> Volume:
     raise VolumeError(
         f"{shown(place)} is {kind}."
         if kind
-        else f"{shown(place)} is no volume that can be read. What works: {READABLE}."
+        else f"{shown(place)} is not a volume that can be read. What works: {READABLE}."
     )
 
 
@@ -153,7 +156,7 @@ def _read_folder(place: Path, dataset: str | None, pick: Pick) -> Volume:
         return read_zarr(place, dataset, pick)
     if kind := folder_kind(place):
         raise VolumeError(f"{shown(place)} is {kind}.")
-    from napari_unet3d.volumes.slices import read_slices
+    from napari_unet3d.volumes.slices.reading import read_slices
 
     return read_slices(place / "image" if is_sample(place) else place, dataset, pick)
 
@@ -200,7 +203,7 @@ def _is_hdf5(place: Path) -> bool:
 
 
 @contextmanager
-def _explained(place: Path) -> Iterator[None]:
+def _explain_errors(place: Path) -> Iterator[None]:
     """Turn errors of the operating system into one `VolumeError` about `place`."""
     if not is_possible(place):
         raise VolumeError(f"{shown(place)} holds a character that no file name may hold.")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
+from napari_unet3d.volumes.arrays import DecodedCache, LazyArray, Slices, box_shape
 
 Fingerprint = tuple[int, int]
 
@@ -35,7 +35,7 @@ class Plane(Protocol):
     def piece_bytes(self) -> int:
         """Return the bytes of the largest piece of it that has to be decoded whole."""
 
-    def read(self, file: BinaryIO, box: Box, cache: DecodedCache) -> npt.NDArray[Any]:
+    def read(self, file: BinaryIO, box: Slices, cache: DecodedCache) -> npt.NDArray[Any]:
         """Return a part of it, with the axes of a plane."""
 
 
@@ -77,7 +77,7 @@ class PlaneStack(LazyArray):
         """Keep so many bytes of decoded pieces between reads, or one piece if that is more."""
         self._cache.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box of planes; only the files that hold them are opened, each once for planes that follow."""
         n_lead = len(self._lead)
         counted = list(product(*(range(part.start, part.stop) for part in box[:n_lead])))

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_unet3d.volumes.calibration import UNCALIBRATED, Calibration, calibrate
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.volumes.space.calibration import UNCALIBRATED, Calibration, calibrate
 
 _LABELS_NAME = re.compile(r"(?<![a-z])(labels?|masks?|seg[a-z]*|annotations?|instances?)(?![a-z])")
 
@@ -39,13 +40,13 @@ class Volume:
         (z, y, x) or (z, y, x, c); ``data[slice, slice, slice]`` gives a NumPy array in native byte
         order. Lazy where the file allows it: nothing is read before it is asked for.
     calibration
-        The size of the voxels and where they lie, as far as that is known.
+        Size and position of the voxels, as far as they are known.
     name
-        The file's stem, for the names of layers.
+        Stem of the file name, for layers.
     path
-        What the user passed.
+        The path that the user passed.
     notes
-        What was converted or looks wrong, a sentence each.
+        What was converted or looks wrong, one sentence each.
     """
 
     data: VolumeData
@@ -77,11 +78,28 @@ class Volume:
         translate
             (z, y, x) of the centre of the first voxel, in `unit`; None where it is not known.
         name
-            For the names of layers.
+            Name of the volume, for layers.
         """
         sizes = {} if voxel_size is None else dict(zip("zyx", voxel_size, strict=True))
         positions = None if translate is None else dict(zip("zyx", translate, strict=True))
         return cls(data, calibrate(sizes, unit, positions), name=name)
+
+    def part(self, data: VolumeData, box: Box) -> Volume:
+        """Return what was made of a box of the volume, with its voxel size and where the box lies.
+
+        Parameters
+        ----------
+        data
+            (z, y, x) or (z, y, x, c) of the shape of the box.
+        box
+            In voxels of the volume.
+        """
+        corner = [start for start, _ in box]
+        return Volume(data, self.calibration.moved(corner), name=self.name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """Return all voxels, as NumPy asks for them."""
+        return np.asarray(self.data[(slice(None),) * 3], dtype)
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -106,7 +124,7 @@ class Volume:
 
     @property
     def n_channels(self) -> int:
-        """Return how many numbers a voxel has."""
+        """Return the number of values per voxel."""
         return self.data.shape[3] if len(self.data.shape) == 4 else 1
 
     @property
@@ -123,17 +141,6 @@ class Volume:
     def is_lazy(self) -> bool:
         """Return whether the voxels are still on disk."""
         return not isinstance(self.data, np.ndarray)
-
-
-def times(numbers: Iterable[float]) -> str:
-    """Return sizes as text.
-
-    Examples
-    --------
-    >>> times((96, 192, 192)), times((0.18, 0.1, 0.1))
-    ('96 x 192 x 192', '0.18 x 0.1 x 0.1')
-    """
-    return " x ".join(f"{n:.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers)
 
 
 def is_labels_name(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from napari_unet3d.volumes.attributes import NAMES
+from napari_unet3d.volumes.space.attributes import NAMES
 
 _SECONDS = 5
 _READ = """

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, read_in_pieces
-from napari_unet3d.volumes.hdf5.links import explained
+from napari_unet3d.volumes.arrays import DecodedCache, LazyArray, Slices, read_in_pieces
+from napari_unet3d.volumes.hdf5.links import explain_errors
 from napari_unet3d.volumes.inflating import TooMuchError, inflate
 
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -83,7 +83,7 @@ class Hdf5Array(LazyArray):
         """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
         self._cache.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box.
 
         Raises
@@ -91,23 +91,23 @@ class Hdf5Array(LazyArray):
         VolumeError
             If a chunk is damaged, or inflates to more than it declares.
         """
-        with explained(self._path):
+        with explain_errors(self._path):
             if self._grid is None or not (self._inflates or self._chunk_bytes > _LIBRARY_CACHE):
                 self._refuse_bombs(box)
                 values: npt.NDArray[Any] = self._array[box]
                 return values
             return read_in_pieces(box, self._grid, self.shape, self._dtype, self._chunk)
 
-    def _corners(self, box: Box) -> Iterator[tuple[int, ...]]:
+    def _corners(self, box: Slices) -> Iterator[tuple[int, ...]]:
         """Yield the first voxel of each chunk that a box touches."""
         grid = self._grid or self.shape
         ranges = [range(part.start // step * step, part.stop, step) for part, step in zip(box, grid, strict=True)]
         return product(*ranges)
 
-    def _chunk(self, corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+    def _chunk(self, corner: tuple[int, ...], whole: Slices) -> npt.NDArray[Any]:
         key = (self._name, corner)
         if self._inflates:
-            return self._cache.fetch(key, lambda: self._inflated(corner))
+            return self._cache.fetch(key, lambda: self._inflate(corner))
         self._refuse_bombs(whole)
         return self._cache.fetch(key, lambda: np.asarray(self._array[whole]))
 
@@ -124,7 +124,7 @@ class Hdf5Array(LazyArray):
         """Return whether no chunk can inflate to much, whatever is in it."""
         return max(self._stored_bytes.values(), default=0) * _MOST <= max(_HARMLESS, 4 * self._chunk_bytes)
 
-    def _inflated(self, corner: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _inflate(self, corner: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return a chunk, as far as the file declares it, from its bytes in the file."""
         grid = self._grid or self.shape
         if corner not in self._stored_bytes:
@@ -134,13 +134,13 @@ class Hdf5Array(LazyArray):
         for number, kind in reversed(list(enumerate(self._filters))):
             if mask >> number & 1:
                 continue
-            data = self._deflated(data) if kind == _DEFLATE else _unshuffled(data, self._stored_dtype.itemsize)
+            data = self._deflate(data) if kind == _DEFLATE else _unshuffle(data, self._stored_dtype.itemsize)
         if len(data) != self._chunk_bytes:
             raise self._damaged(f"a chunk holds {len(data):,} bytes instead of {self._chunk_bytes:,}")
         values = np.frombuffer(data, self._stored_dtype).reshape(grid)
         return values.astype(self._dtype, copy=False)
 
-    def _deflated(self, data: bytes) -> bytes:
+    def _deflate(self, data: bytes) -> bytes:
         try:
             return inflate(data, "zlib", self._chunk_bytes) or b""
         except TooMuchError as error:
@@ -149,7 +149,7 @@ class Hdf5Array(LazyArray):
         except ValueError as error:
             raise self._damaged(f"a chunk cannot be inflated ({error})") from error
 
-    def _refuse_bombs(self, box: Box) -> None:
+    def _refuse_bombs(self, box: Slices) -> None:
         """Refuse chunks that the library would inflate to far more than they declare."""
         if _DEFLATE not in self._filters or self._is_harmless:
             return
@@ -190,7 +190,7 @@ def _filters(array: Any) -> list[int]:
     return [int(plist.get_filter(number)[0]) for number in range(plist.get_nfilters())]
 
 
-def _unshuffled(data: bytes, itemsize: int) -> bytes:
+def _unshuffle(data: bytes, itemsize: int) -> bytes:
     """Return bytes that HDF5's shuffle has sorted by their place in a number, in their own order again."""
     n_whole = len(data) // itemsize * itemsize
     if itemsize == 1 or not n_whole:

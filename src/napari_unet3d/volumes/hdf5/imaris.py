@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape
-from napari_unet3d.volumes.calibration import Calibration, calibrate
+from napari_unet3d.volumes.arrays import DecodedCache, LazyArray, Slices, box_shape
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.hdf5.links import follow, resolve
+from napari_unet3d.volumes.space.calibration import Calibration, calibrate
 
 _DATA = re.compile(r"/?DataSet/ResolutionLevel (\d{1,4})(?:/TimePoint (\d{1,6})/Channel (\d{1,4})(?:/Data)?)?/?")
 _MOST_CHANNELS, _MOST_TIMES = 256, 100_000
@@ -47,7 +47,7 @@ class ImarisImage(LazyArray):
         where = shown(path)
         wanted = _DATA.fullmatch(name or "DataSet/ResolutionLevel 0")
         if wanted is None:
-            raise VolumeError(f"{where} is an Imaris file; {name!r} is no level or channel of its DataSet.")
+            raise VolumeError(f"{where} is an Imaris file; {name!r} is not a level or channel of its DataSet.")
         self.level = int(wanted[1])
         parts = [None if wanted[at] is None else int(wanted[at]) for at in (2, 3)]
         base = f"/DataSet/ResolutionLevel {self.level}"
@@ -79,7 +79,7 @@ class ImarisImage(LazyArray):
         """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
         self._cache.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box."""
         result = np.empty(box_shape(box), self._dtype)
         for at, time in enumerate(range(box[0].start, box[0].stop)):

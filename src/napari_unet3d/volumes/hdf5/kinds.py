@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.volumes.arrays import Box, LazyArray
+from napari_unet3d.volumes.arrays import LazyArray, Slices
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.volume import ArrayInfo
 
@@ -74,6 +74,6 @@ class _Unsigned(LazyArray):
         """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
         self._source.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box."""
         return self._source.read(box).astype(np.int16, copy=False).view(np.uint16)

@@ -26,7 +26,7 @@ _LOCKED = ("unable to lock file", "already open for write", "already open for re
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_errors(path: Path) -> Iterator[None]:
     """Turn what the library raises into a `VolumeError`."""
     try:
         yield

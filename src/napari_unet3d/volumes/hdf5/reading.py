@@ -9,13 +9,13 @@ import h5py
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import arrange
-from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attributes
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
 from napari_unet3d.volumes.hdf5.attributes import read_attributes
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
 from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
 from napari_unet3d.volumes.hdf5.kinds import own_arrays, understand
-from napari_unet3d.volumes.hdf5.links import arrays_in, explained, foreign, foreign_links, resolve
+from napari_unet3d.volumes.hdf5.links import arrays_in, explain_errors, foreign, foreign_links, resolve
+from napari_unet3d.volumes.space.attributes import axes_in_attributes, size_in_attributes
 from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_array
 
 
@@ -36,7 +36,7 @@ def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
     VolumeError
         If the array is missing, ambiguous, lies in another file, or the file is damaged or in use.
     """
-    with explained(path):
+    with explain_errors(path):
         file = h5py.File(path, "r")
         try:
             if is_imaris(file):
@@ -50,7 +50,7 @@ def read_hdf5(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
 
 def list_hdf5(path: Path) -> list[ArrayInfo]:
     """Return the arrays in an HDF5 file; those that lie in other files are left out."""
-    with explained(path), h5py.File(path, "r") as file:
+    with explain_errors(path), h5py.File(path, "r") as file:
         return arrays_in(file)
 
 

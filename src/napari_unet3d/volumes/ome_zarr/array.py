@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.arrays import Box, DecodedCache, LazyArray, box_shape, read_in_pieces
+from napari_unet3d.volumes.arrays import DecodedCache, LazyArray, Slices, box_shape, read_in_pieces
 from napari_unet3d.volumes.blame import is_mistake
-from napari_unet3d.volumes.ome_zarr.capped import capped
+from napari_unet3d.volumes.ome_zarr.capped import cap_codecs
 from napari_unet3d.volumes.ome_zarr.place import ZIP_ERRORS, ZarrPlace
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
@@ -63,7 +63,7 @@ class ZarrArray(LazyArray):
                 raise VolumeError(f"{place} declares chunks of {n_bytes:,} bytes each, which is not plausible.")
         # No codec makes more than this of a chunk, or of the chunks of a shard with their index.
         self._most_bytes = 2 * math.prod(array.shards or array.chunks) * itemsize + 2**20
-        self._array = capped(array)
+        self._array = cap_codecs(array)
         # The files on disk: shards where there are some.
         self._grid = tuple(array.shards or array.chunks)
         self._is_ours = array.attrs.asdict().get(ALL_CHUNKS) is True
@@ -83,7 +83,7 @@ class ZarrArray(LazyArray):
         """Keep so many bytes of decoded chunks between reads, or one chunk if that is more."""
         self._cache.keep_at_most(n_bytes)
 
-    def read(self, box: Box) -> npt.NDArray[Any]:
+    def read(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box.
 
         Raises
@@ -110,10 +110,10 @@ class ZarrArray(LazyArray):
                 raise
             raise self._damaged(box, error) from error
 
-    def _without(self, foreign: set[tuple[int, ...]], box: Box) -> npt.NDArray[Any]:
+    def _without(self, foreign: set[tuple[int, ...]], box: Slices) -> npt.NDArray[Any]:
         """Return a box in which chunks that are links to somewhere else read as missing ones do."""
 
-        def piece(corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+        def piece(corner: tuple[int, ...], whole: Slices) -> npt.NDArray[Any]:
             index = tuple(at // step for at, step in zip(corner, self._grid, strict=True))
             if index in foreign:
                 return np.full(box_shape(whole), self._array.fill_value, self._dtype)
@@ -121,7 +121,7 @@ class ZarrArray(LazyArray):
 
         return read_in_pieces(box, self._grid, self.shape, self._dtype, piece)
 
-    def _is_worth_keeping(self, box: Box) -> bool:
+    def _is_worth_keeping(self, box: Slices) -> bool:
         """Return whether chunks are so large that most of what is decoded would be thrown away."""
         if self._chunk_bytes < _LARGE_CHUNK:
             return False
@@ -131,10 +131,10 @@ class ZarrArray(LazyArray):
         )
         return bool(touched > 2 * math.prod(box_shape(box)))
 
-    def _kept(self, box: Box) -> npt.NDArray[Any]:
+    def _kept(self, box: Slices) -> npt.NDArray[Any]:
         """Return a box from whole chunks, each decoded once as long as it is at hand."""
 
-        def piece(corner: tuple[int, ...], whole: Box) -> npt.NDArray[Any]:
+        def piece(corner: tuple[int, ...], whole: Slices) -> npt.NDArray[Any]:
             return self._cache.fetch(corner, lambda: np.asarray(self._array[whole]))
 
         return read_in_pieces(box, self._chunk_shape, self.shape, self._dtype, piece)
@@ -166,7 +166,7 @@ class ZarrArray(LazyArray):
             notes.append(f"{n_links} of {n_chunks} chunks are links that lead out of the Zarr; they read as {fill}.")
         return notes
 
-    def _chunks(self, box: Box) -> Iterator[tuple[int, ...]]:
+    def _chunks(self, box: Slices) -> Iterator[tuple[int, ...]]:
         """Yield the index of each chunk that a box touches."""
         ranges = [range(part.start // step, -(-part.stop // step)) for part, step in zip(box, self._grid, strict=True)]
         return product(*ranges)
@@ -177,10 +177,10 @@ class ZarrArray(LazyArray):
     def _lost(self, n_missing: int, first: tuple[int, ...]) -> VolumeError:
         return VolumeError(
             f"{self._place} has lost {n_missing} chunks, the first {self._key(first)!r}: this program "
-            "wrote every chunk, so they were removed since. Copy it again, or make it anew."
+            "wrote every chunk, so they have been removed since. Copy it again, or make it again."
         )
 
-    def _damaged(self, box: Box, error: Exception) -> VolumeError:
+    def _damaged(self, box: Slices, error: Exception) -> VolumeError:
         """Return the error that names the first chunk in the box that cannot be read."""
         for index in self._chunks(box):
             chunk = tuple(

@@ -22,7 +22,7 @@ _SLACK = 4096
 _WIDEST = 8
 
 
-def capped(array: Any) -> Any:
+def cap_codecs(array: Any) -> Any:
     """Return the same array with codecs that stop at the size of a chunk."""
     metadata = array.metadata
     itemsize = np.dtype(array.dtype).itemsize
@@ -36,7 +36,7 @@ def capped(array: Any) -> Any:
     if any(isinstance(codec, ArrayArrayCodec) and not isinstance(codec, TransposeCodec) for codec in metadata.codecs):
         itemsize = max(itemsize, _WIDEST)
     shape = array.shards or array.chunks
-    codecs = tuple(_capped_codec(codec, math.prod(shape) * itemsize + _SLACK, itemsize) for codec in metadata.codecs)
+    codecs = tuple(_cap_codec(codec, math.prod(shape) * itemsize + _SLACK, itemsize) for codec in metadata.codecs)
     return _with(array, replace(metadata, codecs=codecs))
 
 
@@ -44,12 +44,12 @@ def _with(array: Any, metadata: Any) -> Any:
     return zarr.Array(zarr.AsyncArray(metadata, array.store_path))
 
 
-def _capped_codec(codec: Any, limit: int, itemsize: int) -> Any:
+def _cap_codec(codec: Any, limit: int, itemsize: int) -> Any:
     if isinstance(codec, ShardingCodec):
         inner = math.prod(codec.chunk_shape) * itemsize + _SLACK
         return ShardingCodec(
             chunk_shape=codec.chunk_shape,
-            codecs=tuple(_capped_codec(one, inner, itemsize) for one in codec.codecs),
+            codecs=tuple(_cap_codec(one, inner, itemsize) for one in codec.codecs),
             index_codecs=codec.index_codecs,
             index_location=codec.index_location,
         )
@@ -83,16 +83,16 @@ class _Codec(BytesBytesCodec):  # type: ignore[misc]
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         if can_state_size(self._name):
             # Only a header is looked at: no thread is needed for that.
-            done = self._inflated(chunk_bytes, chunk_spec)
+            done = self._inflate(chunk_bytes, chunk_spec)
         else:
-            done = await asyncio.to_thread(self._inflated, chunk_bytes, chunk_spec)
+            done = await asyncio.to_thread(self._inflate, chunk_bytes, chunk_spec)
         return await self.inner._decode_single(chunk_bytes, chunk_spec) if done is None else done
 
     def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        done = self._inflated(chunk_bytes, chunk_spec)
+        done = self._inflate(chunk_bytes, chunk_spec)
         return self.inner._decode_sync(chunk_bytes, chunk_spec) if done is None else done
 
-    def _inflated(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
+    def _inflate(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         inflated = inflate(memoryview(chunk_bytes.as_numpy_array()), self._name, self.limit)
         return None if inflated is None else chunk_spec.prototype.buffer.from_bytes(inflated)
 

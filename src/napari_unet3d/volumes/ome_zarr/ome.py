@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.volumes.attributes import letter_of
 from napari_unet3d.volumes.ome_zarr.place import ZarrPlace
+from napari_unet3d.volumes.space.attributes import letter_of
 
 _DEEPEST_LEVEL = 3
 _KNOWN_VERSIONS = ("0.1", "0.2", "0.3", "0.4", "0.5")
@@ -33,7 +33,7 @@ class Level:
     axis_units
         The unit of each axis; None where it has none.
     scale, translation
-        One number an axis; None where the metadata give none that can be used.
+        One number per axis; None where the metadata give none that can be used.
     notes
         What in the metadata was passed over.
     """
@@ -96,7 +96,7 @@ def level_of(multiscale: Any, index: int, where: str, version: str = "") -> Leve
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise VolumeError(f"{where} has damaged OME-Zarr metadata: multiscales lack {error}.") from error
     if not isinstance(path, str):
-        raise VolumeError(f"{where} has damaged OME-Zarr metadata: the path {path!r} is no text.")
+        raise VolumeError(f"{where} has damaged OME-Zarr metadata: the path {path!r} is not text.")
     notes: list[str] = []
     n = len(letters)
     if version and version not in _KNOWN_VERSIONS:

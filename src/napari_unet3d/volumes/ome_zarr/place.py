@@ -147,7 +147,7 @@ class ZarrPlace:
         if not Path(real).is_relative_to(top):
             return True
         if os.path.exists(real) and not stat.S_ISREG(os.stat(real).st_mode):
-            raise VolumeError(f"{self}: {name!r} is no regular file, so it is not read.")
+            raise VolumeError(f"{self}: {name!r} is not a regular file, so it is not read.")
         self._checked.add(folder)
         return False
 

@@ -16,13 +16,13 @@ import zarr
 
 from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import arrange
-from napari_unet3d.volumes.attributes import axes_in_attributes, size_in_attributes
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
 from napari_unet3d.volumes.blame import is_mistake
-from napari_unet3d.volumes.calibration import calibrate
 from napari_unet3d.volumes.ome_zarr.array import ZarrArray
 from napari_unet3d.volumes.ome_zarr.ome import Level, find_level, level_of, multiscales, version_of
 from napari_unet3d.volumes.ome_zarr.place import METADATA, ZIP_ERRORS, ZarrPlace, place_of
+from napari_unet3d.volumes.space.attributes import axes_in_attributes, size_in_attributes
+from napari_unet3d.volumes.space.calibration import calibrate
 from napari_unet3d.volumes.volume import ArrayInfo, Volume, likely_array
 
 _LISTED = 20
@@ -59,7 +59,7 @@ def read_zarr(path: Path, dataset: str | None = None, pick: Pick = EVERYTHING) -
     """
     top = place_of(path)
     if top is None:
-        raise VolumeError(f"{shown(path)} is no Zarr array or group.")
+        raise VolumeError(f"{shown(path)} is not a Zarr array or group.")
     place = top.child(dataset) if dataset else top
     if not place.is_node():
         raise VolumeError(f"{top} has no array {dataset!r}; {_listed(top, pick)}")
@@ -100,7 +100,7 @@ def list_zarr(path: Path) -> list[ArrayInfo]:
     """
     place = place_of(path)
     if place is None:
-        raise VolumeError(f"{shown(path)} is no Zarr array or group.")
+        raise VolumeError(f"{shown(path)} is not a Zarr array or group.")
     if isinstance(node := _open(place), zarr.Array):
         return [ArrayInfo("/", tuple(node.shape), str(node.dtype))]
     return _arrays(place)
@@ -141,7 +141,7 @@ def _open(place: ZarrPlace) -> Any:
             math.prod(node.shards or node.chunks)
         return node
     except FileNotFoundError as error:
-        raise VolumeError(f"{place} is no Zarr array or group.") from error
+        raise VolumeError(f"{place} is not a Zarr array or group.") from error
     except _METADATA_ERRORS as error:
         if is_mistake(error):
             raise

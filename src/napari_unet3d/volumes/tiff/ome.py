@@ -103,7 +103,7 @@ def parse_ome(text: str) -> list[OmeImage]:
         If it is no XML, or describes no image.
     """
     if "<!DOCTYPE" in text[:10_000] or "<!ENTITY" in text:
-        raise OmeError("it declares a document type, which OME-XML has not")
+        raise OmeError("it declares a document type, which OME-XML never has")
     try:
         root = ElementTree.fromstring(_FORBIDDEN.sub("", text).strip("\0\ufeff \r\n\t"))
     except (ElementTree.ParseError, ValueError) as error:

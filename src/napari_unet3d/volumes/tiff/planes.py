@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError, shown
-from napari_unet3d.volumes.arrays import Box, DecodedCache
+from napari_unet3d.volumes.arrays import DecodedCache, Slices
 from napari_unet3d.volumes.blame import is_mistake
 from napari_unet3d.volumes.stack import Fingerprint, PlaneStack
 from napari_unet3d.volumes.tiff.directories import Directory, TiffFile, cut_short
@@ -56,7 +56,7 @@ class TiffPlane:
         layout = self.layout
         return 0 if layout.is_direct else layout.segment_bytes(layout.segment_length)
 
-    def read(self, file: BinaryIO, box: Box, cache: DecodedCache) -> npt.NDArray[Any]:
+    def read(self, file: BinaryIO, box: Slices, cache: DecodedCache) -> npt.NDArray[Any]:
         """Return a part of it, with the axes of the plane.
 
         Raises

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_unet3d.volumes.calibration import Calibration, calibrate, micrometers
+from napari_unet3d.volumes.space.calibration import Calibration, calibrate, micrometers
 from napari_unet3d.volumes.tiff.descriptions import imagej_metadata, is_imagej, shaped_metadata
 from napari_unet3d.volumes.tiff.directories import TiffFile
 from napari_unet3d.volumes.tiff.ome import OmeImage
@@ -201,8 +201,8 @@ def from_resolution(file: TiffFile) -> Found:
     if math.isclose(per_inch, _NO_RESOLUTION, rel_tol=1e-3) or per_inch <= 1:
         return Found()
     note = (
-        f"The size of its pixels is nominal: {per_inch:.5g} per inch, which programs for printing write without having "
-        "measured it. Check it."
+        f"The size of its pixels is nominal: {per_inch:.5g} per inch, which programs write for printing without "
+        "measuring it. Check it."
     )
     return Found(sizes, dict.fromkeys("yx", unit), is_nominal=True, notes=(note,))
 

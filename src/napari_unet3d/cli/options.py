@@ -1,0 +1,33 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+VolumePath = Annotated[
+    str,
+    typer.Argument(
+        metavar="VOLUME",
+        help="A TIFF, a folder of slices, a sample folder with image/, file.h5:/dataset, or a Zarr.",
+    ),
+]
+ModelPath = Annotated[Path, typer.Option("--model", metavar="MODEL", help="A model folder (.unet3d).")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory that the run may use, without the program itself, such as 8GiB; by default most of what is free."
+    ),
+]
+DeviceName = Annotated[str, typer.Option(help="The device that computes: auto, cpu, gpu, gpu:1, ..")]
+Region = Annotated[str | None, typer.Option(metavar="Z0:Z1,Y0:Y1,X0:X1", help="The part to segment, in voxels.")]
+Blocks = Annotated[int, typer.Option(min=0, max=5, help="Number of downsample blocks; there is one more pooling.")]
+FlatLevels = Annotated[
+    int,
+    typer.Option(
+        min=0, max=6, help="Number of top levels that leave z alone (kernel 1x3x3, pooling 1x2x2), for thick slices."
+    ),
+]

@@ -1,0 +1,1 @@
+"""Augmentation: choices, what they draw, and the resampler."""

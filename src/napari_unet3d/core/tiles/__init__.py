@@ -1,0 +1,1 @@
+"""Tiles: which there are, and which are done."""

@@ -1,0 +1,1 @@
+"""The network as a description: its layers, sizes and costs."""

@@ -1,0 +1,1 @@
+"""What this machine computes with: devices, their memory, and how TensorFlow is set up on them."""

@@ -1,0 +1,1 @@
+"""Augmented patches, as a task."""

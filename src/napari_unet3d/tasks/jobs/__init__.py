@@ -1,0 +1,1 @@
+"""Jobs: what runs, as data that can be sent to a worker or kept in a file."""

@@ -1,0 +1,83 @@
+"""Where a job finds what it reads: among its arrays, or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from napari_unet3d.core.objects.clean_up import Writable
+from napari_unet3d.core.tiles.plan import Readable
+from napari_unet3d.tasks.segment.files import notes_on_numbers
+from napari_unet3d.tasks.specs import PathText, Spec
+from napari_unet3d.volumes import Volume, read_volume
+from napari_unet3d.volumes.space.calibration import calibrate
+
+IMAGE, LABELS = "image", "labels"
+
+
+class OnDisk(Spec):
+    """A volume that whoever does the job reads by itself; see `read_volume`."""
+
+    path: PathText
+    axes: str | None = None
+    dataset: str | None = None
+    channel: int | None = None
+    timepoint: int | None = None
+
+    def read(self, kind: Literal["image", "labels"] = "image") -> Volume:
+        """Return the volume.
+
+        Raises
+        ------
+        VolumeError
+            As `read_volume`.
+        """
+        return read_volume(**self.model_dump(), kind=kind)
+
+
+class ImageCalibration(Spec):
+    """What is known of the voxels of an image, where the file does not say it, or says it wrongly.
+
+    Attributes
+    ----------
+    voxel_size, translate
+        (z, y, x), in `unit`.
+    """
+
+    voxel_size: tuple[float, float, float]
+    translate: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    unit: str
+
+
+def open_image(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
+    """Return an image with what is known of its voxels.
+
+    Raises
+    ------
+    VolumeError
+        As `read_volume`.
+    """
+    volume = place.read()
+    if calibration is None:
+        return volume
+    named = [dict(zip("zyx", numbers, strict=True)) for numbers in (calibration.voxel_size, calibration.translate)]
+    known = calibrate(named[0], calibration.unit, named[1])
+    return replace(volume, calibration=known, notes=notes_on_numbers(volume))
+
+
+def open_readable(
+    place: OnDisk | None, name: str, arrays: Mapping[str, Writable], kind: Literal["image", "labels"] = "image"
+) -> Readable | None:
+    """Return what a job reads: from disk, or else the array of that name; None if there is neither."""
+    return open_with_notes(place, name, arrays, kind)[0]
+
+
+def open_with_notes(
+    place: OnDisk | None, name: str, arrays: Mapping[str, Writable], kind: Literal["image", "labels"] = "image"
+) -> tuple[Readable | None, tuple[str, ...]]:
+    """Return what a job reads, with what should be known of its numbers."""
+    if place is None:
+        return arrays.get(name), ()
+    volume = place.read(kind)
+    return volume.data, notes_on_numbers(volume)

@@ -1,0 +1,1 @@
+"""Segmentation in tiles, as a task."""

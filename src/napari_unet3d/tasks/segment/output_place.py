@@ -1,0 +1,156 @@
+"""Where the result of a segmentation is written, by whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d import atomic
+from napari_unet3d.core.boxes import Box, Shape
+from napari_unet3d.core.tiles.coverage import DoneTiles
+from napari_unet3d.tasks.specs import PathOnDisk, PredictSpec, Spec
+from napari_unet3d.volumes.outputs.base import Output, OutputSpec
+from napari_unet3d.volumes.outputs.creating import open_output, output_spec, writing_bytes
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.model import ModelCard
+
+
+class OutputPlace(Spec):
+    """A file for a result, and where it lies in space.
+
+    Attributes
+    ----------
+    path
+        `.tif`, `.ome.tif` or `.zarr`.
+    voxel_size, unit
+        Of the volume.
+    translate
+        Position of the first voxel of the result, in `unit`.
+    overwrite
+        Replace what is there, when the result is complete.
+    unfinished
+        A hidden name beside it that whoever gives the job has claimed: until it is complete the result lies there, and
+        stays there when the job is stopped. None claims one; then nothing is left of a job that is stopped.
+    evidence
+        Another one, where clean-up keeps its evidence; None keeps it in the result, which then makes sense at the end
+        only.
+    """
+
+    path: PathOnDisk
+    voxel_size: tuple[float, float, float]
+    unit: str
+    translate: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    overwrite: bool = False
+    unfinished: PathOnDisk | None = None
+    evidence: PathOnDisk | None = None
+
+    def describe(
+        self, shape: Shape, spec: PredictSpec, card: ModelCard, *, only_class: int | None = None
+    ) -> OutputSpec:
+        """Return what is to be written, after it was checked that it can be written there.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x) of the volume.
+        spec, card
+            The choices for the run, and what is known of the model.
+        only_class
+            Of the probabilities, those of this class alone; None writes them all.
+
+        Raises
+        ------
+        OutputError
+            If it cannot.
+        """
+        region = spec.region or Box.whole(shape)
+        is_image = spec.output == "probabilities"
+        classes = (card.network.classes,) if is_image and only_class is None else ()
+        has_numbers = spec.cleanup is not None and spec.cleanup.instances
+        return output_spec(
+            self.path,
+            (*region.shape, *classes),
+            spec.dtype,
+            voxel_size=self.voxel_size,
+            unit=self.unit,
+            translate=self.translate,
+            kind="image" if is_image else "labels",
+            class_names=() if is_image or has_numbers else card.class_names,
+            overwrite=self.overwrite,
+        )
+
+
+@contextmanager
+def open_outputs(
+    place: OutputPlace, found: OutputSpec, done: Sequence[DoneTiles] = ()
+) -> Iterator[tuple[Output, Output | None]]:
+    """Open what a segmentation writes to: the output, to be committed in the block, and the store of the evidence.
+
+    Parameters
+    ----------
+    place
+        Where it is.
+    found
+        From `OutputPlace.describe`.
+    done
+        What an earlier, stopped run has left under the hidden names; where there is something, it is gone on with.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, or something that was done is not there any more.
+    """
+    goes_on = any(tiles.boxes for tiles in done)
+    with ExitStack() as stack:
+        output = stack.enter_context(open_output(found, place.unfinished, goes_on=goes_on))
+        evidence = None
+        if place.evidence is not None:
+            evidence = stack.enter_context(open_output(evidence_of(found), place.evidence, goes_on=goes_on))
+        for box in (box for tiles in done for box in tiles.boxes):
+            output.expect(box.slices)
+        yield output, evidence
+        if place.evidence is not None:
+            atomic.remove(place.evidence)
+
+
+_EVIDENCE = ".evidence.zarr"
+
+
+def place_bytes(path: Path, shape: Shape, spec: PredictSpec) -> int:
+    """Return the bytes that writing a result (z, y, x) to a file takes beyond its boxes, with its evidence."""
+    evidence = writing_bytes(f"{path}{_EVIDENCE}", shape, np.uint8) if spec.cleanup is not None else 0
+    return writing_bytes(path, shape, spec.dtype) + evidence
+
+
+def evidence_of(found: OutputSpec) -> OutputSpec:
+    """Return what the store of the evidence for a result is; it never appears under a name of its own."""
+    target = found.target.with_name(f"{found.target.name}{_EVIDENCE}")
+    return replace(found, target=target, dtype=np.dtype(np.uint8), class_names=())
+
+
+def one_class(sink: Any, index: int | None, n_classes: int) -> Any:
+    """Return what takes the probabilities of all classes and keeps those of one; the sink itself where it keeps all."""
+    return sink if index is None else _OneClass(sink, index, n_classes)
+
+
+class _OneClass:
+    """Takes the probabilities of all classes, and keeps those of one."""
+
+    def __init__(self, sink: Any, index: int, n_classes: int) -> None:
+        self._sink, self._index = sink, index
+        self.shape = (*sink.shape, n_classes)
+        self.dtype = sink.dtype
+        self.writing_bytes = int(getattr(sink, "writing_bytes", 0))
+
+    def __getitem__(self, box: Any) -> npt.NDArray[Any]:
+        raise TypeError("the other classes were not kept")
+
+    def __setitem__(self, box: tuple[slice, ...], values: npt.NDArray[Any]) -> None:
+        self._sink[box[:3]] = values[..., self._index]

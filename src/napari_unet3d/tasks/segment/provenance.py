@@ -1,0 +1,41 @@
+"""How a result was made, as text that every output carries: the program, the model, the choices.
+
+Nothing in it depends on the machine or the hour, so that the same job gives the same bytes wherever and whenever.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from napari_unet3d.tasks.specs import PredictSpec
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.model import Model
+
+# They say how much is computed at once, and change no byte of the result.
+_HOW = {"memory_bytes", "tile_shape", "device"}
+
+
+def made_by(model: Model, spec: PredictSpec) -> str:
+    """Return how a segmentation is made, as JSON.
+
+    Parameters
+    ----------
+    model
+        Told apart by `Model.fingerprint`.
+    spec
+        The choices for the run.
+    """
+    facts = {
+        "software": f"napari-unet3d {version('napari-unet3d')}",
+        "model": {
+            "fingerprint": model.fingerprint(),
+            "network": model.spec.shape_text,
+            "filters": model.spec.filters,
+            "classes": model.card.class_names,
+        },
+        "spec": spec.model_dump(mode="json", exclude=_HOW),
+    }
+    return json.dumps(facts, ensure_ascii=True)

@@ -1,0 +1,163 @@
+"""Segmentation of a volume with a model, on a device of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.heads.prior import emphasized
+from napari_unet3d.core.normalize import Scaling, measure
+from napari_unet3d.core.tiles.coverage import DoneTiles
+from napari_unet3d.core.tiles.plan import Readable, TilePlan, plan_tiles
+from napari_unet3d.errors import OutOfMemoryError
+from napari_unet3d.tasks.events import Event, Note, Progress
+from napari_unet3d.tasks.segment.check_device import check_device
+from napari_unet3d.tasks.segment.predict import PredictResult, Sinks, predict
+from napari_unet3d.tasks.segment.priors import at_shares, measure_shares
+from napari_unet3d.tasks.segment.shares import share_memory
+from napari_unet3d.tasks.specs import PredictSpec
+from napari_unet3d.tasks.speeds import remember_speed
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.machine.device import Device
+    from napari_unet3d.network.model import Model
+
+_SECONDS_WORTH_REMEMBERING = 5.0
+
+
+def plan_prediction(
+    shape: Sequence[int],
+    model: Model,
+    spec: PredictSpec,
+    device: Device | None = None,
+    *,
+    volume: Readable | None = None,
+    sink: Any = None,
+) -> TilePlan:
+    """Return the plan of a run: what the device has free decides, unless the spec does.
+
+    Parameters
+    ----------
+    shape
+        Shape (z, y, x) of the whole volume.
+    model
+        The model; only its network matters.
+    spec
+        The choices for the run.
+    device
+        Where it runs; None takes the device that the spec names.
+    volume, sink
+        What is read, which is told how much it may keep, and what is written to; None takes no memory for them.
+
+    Raises
+    ------
+    MemoryBudgetError, SizeError, DeviceError
+        If nothing fits, the volume is empty, or there is no such device.
+    """
+    from napari_unet3d.network.machine.devices import select_device, usable_memory
+
+    device = device or select_device(spec.device)
+    memory = spec.memory_bytes or usable_memory(device)
+    # A GPU has a memory of its own; the reader's is that of the machine.
+    reading = 0 if device.is_gpu else share_memory(volume, sink, memory)
+    return plan_tiles(
+        shape,
+        model.spec,
+        memory=memory,
+        region=spec.region,
+        tile_shape=spec.tile_shape,
+        bytes_per_value=device.bytes_per_value,
+        reading_bytes=reading,
+    )
+
+
+def segment_into(
+    volume: Readable,
+    model: Model,
+    spec: PredictSpec,
+    sinks: Sinks,
+    *,
+    focus: Box | None = None,
+    done: Sequence[DoneTiles] = (),
+) -> Generator[Event, None, PredictResult]:
+    """Segment a volume with a model; a generator of events, each a safe point to stop.
+
+    The intensities are measured, the tiles planned and the device checked, each once; then it is `predict`.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) or (z, y, x, c), any real type, in memory or not.
+    model
+        What segments it.
+    spec, sinks, focus, done
+        As for `predict`.
+
+    Raises
+    ------
+    Unet3dError
+        One of its children, if the volume does not suit the model, nothing fits the memory, or a voxel cannot be read
+        or written.
+    """
+    from napari_unet3d.network.machine.devices import select_device, usable_memory
+    from napari_unet3d.network.predictor import predictor_of
+
+    model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
+    device = select_device(spec.device)
+    plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sinks)
+    scaling = measure(model.card.normalization, volume)
+    yield from map(Note, scaling.notes)
+    yield from check_device(plan, device)
+    # Not what a tile takes: the sample is the same whatever the tiles are.
+    memory = max(plan.peak_bytes, (spec.memory_bytes or usable_memory(device)) - plan.reading_bytes)
+    suited = yield from _suited(model, volume, spec, scaling, device, memory)
+    result = yield from predict(
+        volume,
+        predictor_of(suited, device),
+        spec,
+        sinks,
+        plan=plan,
+        scaling=scaling,
+        device=device.label,
+        focus=focus,
+        done=done,
+    )
+    _remember_speed(result, device)
+    return result
+
+
+def _suited(
+    model: Model, volume: Readable, spec: PredictSpec, scaling: Scaling, device: Device, memory: int
+) -> Generator[Event, None, Model]:
+    """Return the model as it suits the volume: corrected for how frequent the classes are there, if it may be."""
+    from napari_unet3d.network.predictor import predictor_of
+
+    learnt = model.card.shares
+    if not isinstance(spec.prior, str):
+        wanted = spec.prior
+    elif spec.prior == "volume" and learnt is not None:
+        yield Progress("looking how frequent the classes are", 0, 1)
+        try:
+            wanted = measure_shares(volume, model, predictor_of(model, device), scaling, memory=memory)
+        except OutOfMemoryError:
+            yield Note(f"{device.label} has no memory to look how frequent the classes are; they are taken as learnt.")
+            wanted = learnt
+    elif spec.emphasis:
+        wanted = learnt or (1.0,) * model.spec.classes
+    else:
+        return model
+    wanted = emphasized(wanted, spec.emphasis)
+    suited = at_shares(model, wanted)
+    names = zip(suited.card.class_names, suited.card.shares or (), strict=True)
+    yield Note(f"Share of each class: {', '.join(f'{name} {100 * share:.3g} %' for name, share in names)}.")
+    return suited
+
+
+def _remember_speed(result: PredictResult, device: Device) -> None:
+    """Keep how fast a run was, for the next plan."""
+    if not result.flops_per_second:  # everything was done already
+        return
+    # One short tile says more of the compilation than of the speed.
+    if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
+        remember_speed(device.label, result.plan.spec, result.flops_per_second)

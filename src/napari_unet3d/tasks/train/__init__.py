@@ -1,0 +1,1 @@
+"""Training: what is learnt from, the loop, and the folder that keeps it."""

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: its folder, checkpoints and history, and how a run goes on from them."""

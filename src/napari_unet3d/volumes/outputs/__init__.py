@@ -1,0 +1,1 @@
+"""Results on disk: boxes come in, a whole file appears under its name at the end."""

@@ -1,0 +1,1 @@
+"""Folders of slices: which files belong together, and in what order."""

@@ -1,0 +1,1 @@
+"""Parts that panels are built of; none knows a session."""

@@ -1,0 +1,1 @@
+"""napari's own services: notices, activity, preferences."""

@@ -1,0 +1,94 @@
+"""Work beside the window: a function in a thread of its own, and a function that is called once, a little later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+__all__ = ["Aside", "Later"]
+
+_POLL_MS = 15
+
+
+class Aside:
+    """Calls a function in a thread, and takes what it returns in the thread of the window.
+
+    Only the last call counts: what an earlier one returns is dropped, and so is everything once the widget is gone.
+    The threads are its own: Qt's pool has as many as the processor has cores, and other plugins wait in it too.
+
+    Parameters
+    ----------
+    parent
+        The widget that it belongs to and ends with; None where whoever holds it says when it ends.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self._last = 0
+        self._take: Callable[[Any], None] | None = None
+        self._returned: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
+        self._timer = QTimer(parent)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    def __call__(self, call: Callable[..., Any], *arguments: Any, take: Callable[[Any], None]) -> None:
+        """Call a function in a thread; it returns no exception, and raises none that a user can cause."""
+        self._last += 1
+        self._take = take
+        Thread(target=self._call, args=(self._last, call, arguments), name="unet3d-aside", daemon=True).start()
+        self._timer.start()
+
+    def _call(self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            self._returned.put((number, True, call(*arguments)))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread of the window
+            self._returned.put((number, False, error))
+
+    def _poll(self) -> None:
+        while not self._returned.empty():
+            number, has_returned, result = self._returned.get()
+            if number == self._last and self._take is not None:
+                self._timer.stop()
+                take, self._take = self._take, None
+                if not has_returned:
+                    raise result
+                take(result)
+
+
+class Later:
+    """Calls a function once, some time after many reasons to; in the thread of the window.
+
+    Parameters
+    ----------
+    call
+        What is called.
+    milliseconds
+        How long after.
+    parent
+        Ends with it; None where whoever holds it says when it ends.
+    """
+
+    def __init__(self, call: Callable[[], None], milliseconds: int, parent: QWidget | None = None) -> None:
+        self._timer = QTimer(parent)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(milliseconds)
+        self._timer.timeout.connect(call)
+
+    def __call__(self, *_: Any) -> None:
+        """Call the function later, or still later."""
+        self._timer.start()
+
+    def soon(self) -> None:
+        """Call the function later, but no later than an earlier reason has said; for what changes all the time."""
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """Do not call it, unless there is another reason to."""
+        self._timer.stop()

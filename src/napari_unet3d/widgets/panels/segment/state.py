@@ -1,0 +1,184 @@
+"""What the tab Segment shows, derived from facts: no Qt, no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_unet3d.core.tiles.plan import TilePlan, plan_tiles
+from napari_unet3d.errors import DeviceError, Unet3dError
+from napari_unet3d.network.machine.devices import Device
+from napari_unet3d.network.model import check_channels
+from napari_unet3d.volumes import Volume
+from napari_unet3d.widgets.panels.segment.text import describe_plan, describe_progress, voxel_size_warning
+from napari_unet3d.widgets.runs.results import Choices, check_room
+
+if TYPE_CHECKING:
+    from napari_unet3d.widgets.runs.segmentation import Segmentation
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run would be done.
+
+    Attributes
+    ----------
+    device
+        The chosen device; None where it is not known.
+    devices
+        All that are known; None as long as the worker was not asked.
+    free_bytes
+        Free memory of this machine.
+    beside_bytes
+        What of the memory of the run is for reading the volume and writing the result.
+    """
+
+    device: Device | None
+    devices: Sequence[Device] | None
+    free_bytes: int
+    beside_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What Start would do.
+
+    Attributes
+    ----------
+    plan
+        The tiles; None where it could not start.
+    sentence
+        What that means, or why it could not.
+    warning
+        What looks wrong and does not keep it from starting.
+    is_asking
+        The worker is to be asked which devices there are.
+    """
+
+    plan: TilePlan | None = None
+    sentence: str = ""
+    warning: str = ""
+    is_asking: bool = False
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How far the last run of the window is.
+
+    Attributes
+    ----------
+    state, share, n_done, n_tiles
+        As of a `Segmentation`.
+    sentence
+        What is said of it.
+    is_same
+        Whether Start would do what it had begun.
+    is_just_cancelled
+        Cancel was pressed a moment ago: a double click shall not be a Stop now.
+    """
+
+    state: str
+    share: float = 0.0
+    n_done: int = 0
+    n_tiles: int = 0
+    sentence: str = ""
+    is_same: bool = False
+    is_just_cancelled: bool = False
+
+    @classmethod
+    def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
+        """Return the facts of a run."""
+        said = describe_progress(run)
+        return cls(run.state, run.share, run.n_done, run.n_tiles, said, is_same, is_just_cancelled)
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether it computes or waits for its turn."""
+        return self.state in ("queued", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class SegmentState:
+    """All that the tab shows, and what can be pressed."""
+
+    planned: Planned = Planned()
+    start: str = "Start"
+    can_start: bool = False
+    has_anew: bool = False
+    can_begin_anew: bool = False
+    cancel: str = "Cancel"
+    can_cancel: bool = False
+    is_active: bool = False
+    n_done: int = 0
+    n_tiles: int = 1
+    progress: str = ""
+
+    @property
+    def plan(self) -> TilePlan | None:
+        """Return the tiles of what Start would do, or None where it could not start."""
+        return self.planned.plan
+
+
+def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: str = "") -> Planned:
+    """Return what Start would do with a volume, or why it could not.
+
+    Parameters
+    ----------
+    volume
+        What is segmented.
+    choices
+        How, with the memory that it may use.
+    machine
+        Where.
+    problem
+        Why nothing can be computed at all, as a sentence, or nothing.
+    """
+    try:
+        check_channels(choices.card.network, volume.n_channels)
+        check_room(choices, volume.shape, machine.free_bytes)
+        warning = voxel_size_warning(volume, choices.card)
+        if machine.device is None:
+            return Planned(None, problem or _unknown(choices.spec.device, machine.devices), warning, is_asking=True)
+        plan = plan_tiles(
+            volume.shape,
+            choices.card.network,
+            memory=choices.spec.memory_bytes,
+            region=choices.spec.region,
+            tile_shape=choices.spec.tile_shape,
+            bytes_per_value=machine.device.bytes_per_value,
+            reading_bytes=machine.beside_bytes,
+        )
+        return Planned(plan, problem or describe_plan(plan, machine.device), warning)
+    except Unet3dError as error:
+        return Planned(None, problem or str(error))
+
+
+def _unknown(name: str, devices: Sequence[Device] | None) -> str:
+    if not devices:
+        return "Asking the worker which devices there are .."
+    there = ", ".join(device.name for device in devices)
+    raise DeviceError(f"Device {name!r} is not available. Available: {there}.")
+
+
+def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> SegmentState:
+    """Return what is shown, from what Start would do and how far the last run is."""
+    is_ready = planned.plan is not None and not problem
+    if run is None:
+        return SegmentState(planned, can_start=is_ready)
+    can_go_on = run.state in ("stopped", "failed") and run.is_same
+    is_stopping = run.state == "stopping"
+    total = max(1, run.n_tiles)
+    return SegmentState(
+        planned,
+        start=f"Go on ({run.share:.0%} done)" if can_go_on else "Start",
+        can_start=not run.is_active and (is_ready or can_go_on),
+        has_anew=can_go_on,
+        can_begin_anew=is_ready,
+        cancel="Stop now" if is_stopping else "Cancel",
+        can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
+        is_active=run.is_active,
+        n_done=min(run.n_done, total),
+        n_tiles=total,
+        progress=run.sentence,
+    )

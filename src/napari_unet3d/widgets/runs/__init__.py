@@ -1,0 +1,1 @@
+"""What a window keeps: its session, and the runs it follows."""

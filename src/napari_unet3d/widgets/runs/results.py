@@ -1,0 +1,178 @@
+"""What takes the result of a run: an array, or a file that the worker writes and the window looks at meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d import atomic
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import OutputError
+from napari_unet3d.tasks.jobs.segment import RESULT, SCRATCH
+from napari_unet3d.tasks.segment.output_place import OutputPlace, evidence_of, place_bytes
+from napari_unet3d.tasks.segment.shares import share_memory
+from napari_unet3d.tasks.specs import PredictSpec
+from napari_unet3d.volumes.outputs.watching import BeingWritten
+from napari_unet3d.widgets.layers.volumes import LayerVolume
+
+if TYPE_CHECKING:
+    from napari_unet3d.network.machine.device import Device
+    from napari_unet3d.network.model import ModelCard
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user wants segmented, and how.
+
+    Attributes
+    ----------
+    model
+        The model folder.
+    card
+        What is known of it.
+    spec
+        The choices for the run.
+    shown_class
+        With probabilities, the class whose probability becomes the layer.
+    path
+        Where the result is written, `.zarr` or `.tif`; None keeps it in memory.
+    is_view
+        The region is what was in view, which moves on.
+    weights_sha256
+        Which weights the model had when it was chosen.
+    """
+
+    model: Path
+    card: ModelCard
+    spec: PredictSpec
+    shown_class: int = 1
+    path: Path | None = None
+    is_view: bool = False
+    weights_sha256: str = ""
+
+    def goes_on_with(self, other: Choices) -> bool:
+        """Return whether a run that was begun with `other` goes on: only memory and what is in view may differ."""
+        free: dict[str, Any] = {"memory_bytes": None}
+        if self.is_view and other.is_view:
+            free["region"] = None
+        ours, theirs = (replace(choices, spec=choices.spec.model_copy(update=free)) for choices in (self, other))
+        return ours == theirs
+
+    def region(self, shape: tuple[int, int, int]) -> Box:
+        """Return what is segmented of a volume of `shape`, in its voxels."""
+        return self.spec.region or Box.whole(shape)
+
+    @property
+    def only_class(self) -> int | None:
+        """Return the class whose probability is kept; None where it is labels."""
+        return self.shown_class if self.spec.output == "probabilities" else None
+
+    @property
+    def has_instances(self) -> bool:
+        """Return whether objects get numbers."""
+        return self.spec.cleanup is not None and self.spec.cleanup.instances
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Where a result goes.
+
+    Attributes
+    ----------
+    shown
+        What the layer shows.
+    arrays
+        What the run writes to in this process, by name; nothing where it writes a file.
+    place
+        The file that the worker writes, or None.
+    """
+
+    shown: Any
+    arrays: Mapping[str, npt.NDArray[Any]]
+    place: OutputPlace | None = None
+
+    def finish(self) -> None:
+        """Show a file in its place, now that the worker has put it there."""
+        if self.place is not None:
+            self.shown.finish()
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what was begun of a file and is not finished, and let others write it."""
+        if self.place is None:
+            return
+        self.shown.give_up()
+        for hidden in (self.place.unfinished, self.place.evidence):
+            if hidden is not None:
+                atomic.release_partial(hidden)
+
+
+def make_result(chosen: LayerVolume, choices: Choices) -> Result:
+    """Return what takes the result of a run over a volume.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written there, exists, or is being written.
+    """
+    spec, region = choices.spec, choices.region(chosen.shape)
+    if choices.path is None:
+        arrays = {RESULT: np.zeros(region.shape, spec.dtype)}
+        if spec.cleanup is not None:
+            arrays[SCRATCH] = np.zeros(region.shape, np.uint8)
+        return Result(arrays[RESULT], arrays)
+    z, y, x = (float(n) for n in chosen.space.moved([first for first, _ in region]).translate)
+    place = OutputPlace(
+        path=choices.path, voxel_size=chosen.volume.voxel_size, unit=chosen.volume.unit, translate=(z, y, x)
+    )
+    found = place.describe(chosen.shape, spec, choices.card, only_class=choices.only_class)
+    claimed = {"unfinished": atomic.claim_partial(found.target)}
+    if spec.cleanup is not None:
+        claimed["evidence"] = atomic.claim_partial(evidence_of(found).target)
+    place = place.model_copy(update=claimed)
+    return Result(BeingWritten(found, claimed["unfinished"]), {}, place)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """What will be written to, for the plan."""
+
+    writing_bytes: int
+
+
+def beside_bytes(chosen: LayerVolume, choices: Choices, device: Device) -> int:
+    """Return what of the memory of a run the worker takes to read the volume and to write the result, in bytes."""
+    memory = choices.spec.memory_bytes
+    if device.is_gpu or not memory:
+        return 0
+    # What lies only in the window is read and written there.
+    source = None if chosen.on_disk is None else chosen.volume.data
+    shape = choices.region(chosen.shape).shape
+    writing = 0 if choices.path is None else place_bytes(choices.path, shape, choices.spec)
+    return share_memory(source, _Writing(writing), memory)
+
+
+def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -> None:
+    """Raise an OutputError if a result in memory would not leave the computation room.
+
+    Parameters
+    ----------
+    choices
+        What is wanted.
+    shape
+        Shape (z, y, x) of the volume.
+    free_bytes
+        Free memory of this machine.
+    """
+    each = np.dtype(choices.spec.dtype).itemsize + (choices.spec.cleanup is not None)
+    needed = choices.region(shape).n_voxels * each
+    if choices.path is None and needed > free_bytes // 2:
+        raise OutputError(
+            f"The result takes {needed / 2**30:,.1f} GiB of memory, and {free_bytes / 2**30:,.1f} GiB are free. Write "
+            "it to a file (More), or segment a region."
+        )

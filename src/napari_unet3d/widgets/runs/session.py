@@ -1,0 +1,392 @@
+"""What the panels of one window share: the chosen image and model, the devices, the engine, the run.
+
+It outlives the dock widget, which may be closed and opened again while a run goes on; it ends with the window. What
+threads find out is told by `poll`, which the window calls: signals are emitted in its thread alone.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from platformdirs import user_log_path
+from psygnal import Signal
+
+from napari_unet3d.core.unet.spec import NetworkSpec
+from napari_unet3d.engine import LocalEngine
+from napari_unet3d.errors import VolumeError
+from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
+from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE
+from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
+from napari_unet3d.widgets.layers.volumes import (
+    LayerVolume,
+    extra_axis,
+    is_illustration,
+    is_result,
+    layer_volume,
+    lies_on,
+    n_levels,
+    unwrap,
+    why_no_volume,
+)
+from napari_unet3d.widgets.runs.annotation import Annotations
+from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
+from napari_unet3d.words import times
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+    from napari_unet3d.network.model import ModelCard
+    from napari_unet3d.widgets.runs.emphasis import EmphasisPreview
+    from napari_unet3d.widgets.runs.pairs import Pair
+    from napari_unet3d.widgets.runs.preview import Preview
+    from napari_unet3d.widgets.runs.segmentation import Segmentation
+    from napari_unet3d.widgets.runs.training import Training
+
+
+class Session(DeviceWatch):
+    """What is chosen and what goes on in one window.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, without napari's proxy.
+    engine
+        Where jobs run; one for all windows of the program.
+    preferences
+        What the user has set.
+    previewer
+        Where previews are made; None takes that of the program, when one is wanted.
+
+    Attributes
+    ----------
+    annotation
+        What is known of the labels layers: names of classes, meanings, counts.
+    segmentation, training
+        The last runs of this window, or None.
+    training_pairs
+        The images with their annotation that were put on the list of the tab Train.
+    """
+
+    image_changed = Signal()
+    labels_changed = Signal()
+    model_changed = Signal()
+    segmentation_changed = Signal()
+    preview_changed = Signal()
+    training_changed = Signal()
+
+    def __init__(
+        self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
+    ) -> None:
+        super().__init__(engine)
+        self.previewer = previewer
+        self.viewer = viewer
+        self.preferences = preferences
+        self.annotation = Annotations(lambda: self.runs_folder)
+        self.segmentation: Segmentation | None = None
+        self.training: Training | None = None
+        self.training_pairs: list[Pair] = []
+        self._preview: Preview | None = None
+        self._emphasis: EmphasisPreview | None = None
+        self._image: Image | None = None
+        self._labels: Labels | None = None
+        self._level = 0
+        self._model: Path | None = None
+        self._card: ModelCard | None = None
+        self._weights = ""
+        self._unfinished: list[Segmentation] = []
+
+    @property
+    def image(self) -> Image | None:
+        """Return the chosen image layer."""
+        return self._image
+
+    @image.setter
+    def image(self, layer: Image | None) -> None:
+        layer = unwrap(layer)
+        if layer is not self._image:
+            for event in _events(self._image):
+                event.disconnect(self._on_image_event)
+            for event in _events(layer):
+                event.connect(self._on_image_event)
+            self._image = layer
+            # The full resolution, unless it is chosen otherwise.
+            self._level = 0
+            self.image_changed.emit()
+            if layer is not None and (self._labels is None or not lies_on(self._labels, layer)):
+                # What was painted on another image is not the annotation of this one.
+                on_it = [other for other in map(unwrap, self.viewer.layers) if self.takes_as_annotation(other)]
+                self.labels = on_it[-1] if on_it else None
+
+    def takes_as_annotation(self, layer: Layer) -> bool:
+        """Return whether a labels layer is taken for the annotation without being asked: on the image, by a person."""
+        is_annotation = layer._type_string == "labels" and not is_illustration(layer) and not is_result(layer)
+        return is_annotation and (self._image is None or lies_on(layer, self._image))
+
+    def _on_image_event(self, event: Any = None) -> None:
+        self._level = min(self._level, self.n_levels - 1)
+        self.image_changed.emit()
+
+    @property
+    def level(self) -> int:
+        """Return the chosen level of a multiscale image."""
+        return self._level
+
+    @level.setter
+    def level(self, level: int) -> None:
+        top = 0 if self._image is None else n_levels(self._image) - 1
+        if (level := min(level, top)) != self._level:
+            self._level = level
+            self.image_changed.emit()
+
+    @property
+    def n_levels(self) -> int:
+        """Return how many levels of resolution the chosen image has."""
+        return 1 if self._image is None else n_levels(self._image)
+
+    @property
+    def image_line(self) -> str:
+        """Return the shape and the voxel size of the chosen image in one line, or why it is no volume."""
+        try:
+            volume = self.volume().volume
+        except VolumeError as error:
+            return str(error)
+        channels = "" if volume.n_channels == 1 else f", {volume.n_channels} channels"
+        return f"{times(volume.shape)} voxels{channels}, {times(volume.voxel_size)} {volume.unit} (z, y, x)"
+
+    @property
+    def labels(self) -> Labels | None:
+        """Return the chosen labels layer: annotation."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, layer: Labels | None) -> None:
+        layer = unwrap(layer)
+        if layer is not self._labels:
+            self._labels = layer
+            if layer is not None:
+                self.annotation.watch(layer)
+            self.labels_changed.emit()
+
+    @property
+    def model(self) -> Path | None:
+        """Return the folder of the chosen model."""
+        return self._model
+
+    @property
+    def card(self) -> ModelCard | None:
+        """Return what is known of the chosen model."""
+        return self._card
+
+    @property
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the weights of the chosen model: which model it is, wherever it lies."""
+        return self._weights
+
+    def choose_model(self, path: Path | None) -> None:
+        """Choose a model folder, or look again at the chosen one, which may have been written again.
+
+        Raises
+        ------
+        ModelError
+            If it is none. The choice stays as it was.
+        """
+        path = None if path is None else path.absolute()
+        card, weights = (None, "") if path is None else read_card(path)
+        if (path, card, weights) != (self._model, self._card, self._weights):
+            self._model, self._card, self._weights = path, card, weights
+            self.model_changed.emit()
+
+    @property
+    def network(self) -> NetworkSpec:
+        """Return the network of the chosen model, or the usual one."""
+        return NetworkSpec() if self._card is None else self._card.network
+
+    @property
+    def last_preview(self) -> Preview | None:
+        """Return the preview of this window if there has been one."""
+        return self._preview
+
+    @property
+    def preview(self) -> Preview:
+        """Return the preview of augmentation of this window; its worker starts when it is first used."""
+        from napari_unet3d.widgets.runs.preview import Preview
+
+        if self._preview is None:
+            self._preview = Preview(self.viewer, self.previewer or shared_previewer())
+            self._preview.changed.connect(self._on_preview)
+        return self._preview
+
+    @property
+    def emphasis(self) -> EmphasisPreview:
+        """Return what shows more or less of a class in this window."""
+        from napari_unet3d.widgets.runs.emphasis import EmphasisPreview
+
+        if self._emphasis is None:
+            self._emphasis = EmphasisPreview(self.viewer, self.engine)
+        return self._emphasis
+
+    @property
+    def last_emphasis(self) -> EmphasisPreview | None:
+        """Return the same if there has been one."""
+        return self._emphasis
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a run of this window is going on, or waits."""
+        return any(run is not None and run.is_active for run in (self.segmentation, self.training))
+
+    def _on_preview(self) -> None:
+        self.preview_changed.emit()
+
+    def volume(self, *, channels: int | None = None) -> LayerVolume:
+        """Return the volume of the chosen image, with the channels of the chosen model or as many as are asked for.
+
+        Raises
+        ------
+        VolumeError
+            If there is none; the message says why.
+        """
+        reason = why_no_volume(self._image)
+        if self._image is None or reason is not None:
+            raise VolumeError(reason or "")
+        axis = extra_axis(self._image)
+        position = 0
+        if axis is not None:
+            point = self._image.world_to_data(self.viewer.dims.point)
+            position = max(0, round(float(point[axis])))
+        return layer_volume(
+            self._image, level=self._level, channels=channels or self.network.channels, position=position
+        )
+
+    @property
+    def runs_folder(self) -> Path:
+        """Return the folder that holds the run folders of training."""
+        return self.preferences.models_folder.parent / "runs"
+
+    def begin(self, run: Segmentation) -> None:
+        """Make a run that of this window."""
+        self.segmentation = run
+        self._unfinished = [*(old for old in self._unfinished if old.holds_file), run]
+        self.segmentation_changed.emit()
+
+    def begin_training(self, run: Training) -> None:
+        """Make a training run that of this window, and start it."""
+        if self.training is not None:
+            self.training.hide_live()
+        self.training = run
+        self.training_changed.emit()
+        run.begin()
+
+    def release(self, path: Path | None) -> None:
+        """Give up the stopped runs that were writing a file, so that another may write it."""
+        for run in self._unfinished:
+            if path is not None and run.choices.path == path and not run.is_active:
+                run.release()
+
+    def close(self) -> None:
+        """End with the window: the run stops, what it has done stays in its layer."""
+        self.image = None
+        self.annotation.close()
+        for preview in (self._preview, self._emphasis):
+            if preview is not None:
+                preview.close()
+        if self.training is not None:
+            self.training.close()
+        for run in {*self._unfinished, *([] if self.segmentation is None else [self.segmentation])}:
+            run.close()
+
+
+def _events(layer: Image | None) -> list[Any]:
+    """Return the events that tell that the volume of a layer is another."""
+    if layer is None:
+        return []
+    events = layer.events
+    return [events.data, events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
+
+
+def list_models(folder: Path) -> list[Path]:
+    """Return the models in a folder, by name, and first the one that comes with the package."""
+    found = []
+    bundled = Path(str(files("napari_unet3d"))) / "models" / DEMO_MODEL
+    if (bundled / CARD_FILE).is_file():
+        found.append(bundled)
+    with suppress(OSError):  # there is none, or it may not be read
+        found += sorted(path for path in folder.iterdir() if os.path.isfile(path / CARD_FILE))
+    return found
+
+
+def model_name(path: Path) -> str:
+    """Return what a model is called in a list; one of a run also by the name of the run."""
+    name = path.name.removesuffix(SUFFIX)
+    return f"{path.parent.name}, {name}" if os.path.isfile(path.parent / RUN_FILE) else name
+
+
+# How long a worker may take to keep what was learnt, after the window has closed.
+_SECONDS_TO_KEEP = 20.0
+
+_engine: LocalEngine | None = None
+_previewer: LocalEngine | None = None
+_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+
+
+def shared_engine(preferences: Preferences) -> LocalEngine:
+    """Return the engine of this program."""
+    global _engine
+    if _engine is None:
+        _engine = LocalEngine(idle_seconds=preferences.idle_seconds)
+    _engine.idle_seconds = preferences.idle_seconds
+    return _engine
+
+
+def shared_previewer() -> LocalEngine:
+    """Return the engine for what must answer at once, also while the other one trains; it never loads TensorFlow."""
+    global _previewer
+    if _previewer is None:
+        log = user_log_path("napari-unet3d", appauthor=False) / f"preview-{os.getpid()}.log"
+        _previewer = LocalEngine(log=log, gives_way=False)
+    return _previewer
+
+
+def session_of(viewer: Any) -> Session:
+    """Return the session of a viewer, made when it is first asked for.
+
+    By the viewer itself: the proxies that napari gives to widgets are short-lived.
+    """
+    viewer = unwrap(viewer)
+    if viewer not in _sessions:
+        preferences = read_preferences()
+        _sessions[viewer] = Session(viewer, shared_engine(preferences), preferences)
+    return _sessions[viewer]
+
+
+def end_session(viewer: Any) -> None:
+    """End the session of a window that was closed; with the last one the worker ends."""
+    session = _sessions.pop(unwrap(viewer), None)
+    if session is not None:
+        session.close()
+    if not _sessions:
+        if _previewer is not None:
+            _previewer.end()
+        if _engine is not None:
+            # Training keeps its last step before the worker goes; its window may have been closed a moment ago.
+            run = _engine.running
+            is_kept = run is not None and run.job.keeps_when_stopped
+            _engine.end_softly(_SECONDS_TO_KEEP) if is_kept else _engine.end()
+
+
+__all__ = [
+    "Memory",
+    "Session",
+    "end_session",
+    "list_models",
+    "model_name",
+    "session_of",
+    "shared_engine",
+    "shared_previewer",
+]
