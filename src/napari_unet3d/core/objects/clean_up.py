@@ -19,7 +19,7 @@ from napari_unet3d.core.tiles.plan import Readable
 from napari_unet3d.errors import SpecError
 
 SLAB_VOXELS = 1 << 25
-# What a voxel of a slab may take at the most: 46 were measured, and what the network used is not all given back.
+# What a voxel of a slab may take at the most. It takes some 20, but TensorFlow keeps what its largest tile took.
 BYTES_PER_SLAB_VOXEL = 128
 MAX_CLASSES = 127
 
@@ -176,12 +176,24 @@ def clean_up(
     for done, box in enumerate(slabs, start=len(slabs) + 1):
         found = np.asarray(evidence_in[box])
         slab = label_slab(found, cleanup.structure, cleanup.min_voxels)
-        numbers = census.numbers(slab)
-        if cleanup.instances:
-            out[box] = numbers.astype(out.dtype)[slab.labels]
-        else:
-            out[box] = np.where((numbers > 0)[slab.labels], (found + 1) // 2, 0).astype(out.dtype)
+        out[box] = _cleaned(found, slab.labels, census.numbers(slab), out.dtype, instances=cleanup.instances)
         yield done, 2 * len(slabs)
+
+
+def _cleaned(
+    found: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    numbers: npt.NDArray[np.int64],
+    dtype: np.dtype[Any],
+    *,
+    instances: bool,
+) -> npt.NDArray[Any]:
+    """Return what is written of a slab, (z, y, x): the numbers of its objects, or their classes."""
+    cleaned = np.empty(found.shape, dtype)
+    numbers_written, stays = numbers.astype(dtype), numbers > 0
+    for here, plane, ids in zip(cleaned, found, labels, strict=True):
+        here[:] = numbers_written[ids] if instances else np.where(stays[ids], (plane + 1) // 2, 0)
+    return cleaned
 
 
 def _slabs(shape: tuple[int, ...], slab_voxels: int) -> list[tuple[slice, slice, slice]]:

@@ -48,10 +48,13 @@ def label_slab(found: npt.NDArray[np.integer[Any]], structure: Booleans, min_vox
     from scipy import ndimage
 
     labels, n_labels = ndimage.label(found, structure)
-    # bincount makes 8 bytes of every number that it is given: the background stays out.
-    n_voxels = np.bincount(labels[found > 0], minlength=n_labels + 1)
+    n_voxels = np.zeros(n_labels + 1, np.int64)
     is_seeded = np.zeros(n_labels + 1, bool)
-    is_seeded[labels[(found > 0) & (found % 2 == 0)]] = True
+    # Plane by plane: counting makes eight bytes of every number that it is given.
+    for plane, numbers in zip(found, labels, strict=True):
+        counts = np.bincount(numbers[plane > 0])
+        n_voxels[: len(counts)] += counts
+        is_seeded[numbers[(plane > 0) & (plane % 2 == 0)]] = True
     is_open = np.zeros(n_labels + 1, bool)
     is_open[labels[[0, -1]]] = True
     is_open[0] = False
@@ -157,10 +160,11 @@ class Census:
 
 def _in_raster_order(labels: npt.NDArray[np.integer[Any]], chosen: Booleans) -> npt.NDArray[np.intp]:
     """Return the labels that are chosen, by their first voxel: SciPy promises no order."""
-    flat = labels.reshape(-1)
-    voxels = np.flatnonzero(flat)
     first = np.zeros(len(chosen), np.intp)
     # Of several values for one index the last assigned stays: from back to front, that is the first voxel.
-    first[flat[voxels[::-1]]] = voxels[::-1]
+    for z, plane in reversed(list(enumerate(labels))):
+        flat = plane.reshape(-1)
+        voxels = np.flatnonzero(flat)[::-1]
+        first[flat[voxels]] = voxels + z * flat.size
     candidates = np.flatnonzero(chosen)
     return candidates[np.argsort(first[candidates])]

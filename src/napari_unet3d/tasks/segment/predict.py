@@ -136,10 +136,11 @@ def predict(
         yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
     if spec.cleanup is not None:
         found = result if sinks.evidence is None else sinks.evidence
-        # What the tiles took is free by now, but the process would hold it beside the slabs.
+        # What the tiles took is free by now, but the process would hold it; so it is with what a slab took.
         return_free_memory()
         slab_voxels = min(SLAB_VOXELS, plan.peak_bytes // BYTES_PER_SLAB_VOXEL)
         for n, total in clean_up(found, result, spec.cleanup, slab_voxels=slab_voxels):
+            return_free_memory()
             yield Progress("cleaning up", n, total)
     return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
 

@@ -83,7 +83,10 @@ class ZarrOutput(Output):
         return _bytes_at_once(self._array.shape, self._array.chunks, self.dtype)
 
     def _write(self, box: Slices, values: npt.NDArray[Any]) -> None:
-        self._array[_stored(box)] = values if len(box) == 3 else np.moveaxis(values, 3, 0)
+        stored = values if len(box) == 3 else np.moveaxis(values, 3, 0)
+        where = _stored(box)
+        for part in _rows(where, self._array.chunks):
+            self._array[part] = stored[_within(part, where)]
         self._mark(box)
 
     def _mark(self, box: Slices) -> None:
@@ -119,8 +122,26 @@ def open_array(path: Path, *, mode: Literal["r", "r+"] = "r") -> Any:
 
 def read_box(array: Any, box: Slices) -> npt.NDArray[Any]:
     """Return a box (z, y, x[, c]) of an array that is stored with its channels first."""
-    values = np.asarray(array[_stored(box)])
+    where = _stored(box)
+    values = np.empty([part.stop - part.start for part in where], array.dtype)
+    for part in _rows(where, array.chunks):
+        values[_within(part, where)] = array[part]
     return values if len(box) == 3 else np.moveaxis(values, 0, 3)
+
+
+def _rows(box: Slices, chunks: tuple[int, ...]) -> Iterator[Slices]:
+    """Cut a box into rows of chunks along x: zarr holds all the chunks that it is asked for, decoded, at once."""
+    cuts = [
+        [slice(max(part.start, at), min(part.stop, at + size)) for at in range(part.start // size * size, part.stop, size)]
+        for part, size in zip(box[:-1], chunks[:-1], strict=True)
+    ]
+    for row in product(*cuts):
+        yield (*row, box[-1])
+
+
+def _within(part: Slices, whole: Slices) -> Slices:
+    """Return where a part of a box lies in the array that holds the box."""
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, whole, strict=True))
 
 
 def _stored(box: Slices) -> Slices:
@@ -140,7 +161,7 @@ def writing_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 
 
 def _bytes_at_once(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    n_chunks = math.prod(-(-size // step) for size, step in zip(shape, chunks, strict=True))
+    n_chunks = -(-shape[-1] // chunks[-1])
     return int(2 * math.prod(chunks) * dtype.itemsize * min(n_chunks, int(zarr.config.get("async.concurrency", 10))))
 
 
