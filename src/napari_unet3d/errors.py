@@ -62,6 +62,10 @@ class TrainingError(Unet3dError):
     """Training cannot go on: it diverged, or its run folder belongs to something else."""
 
 
+class ProjectError(Unet3dError):
+    """A project cannot be used: it is damaged, of a newer version, or none."""
+
+
 class EngineError(Unet3dError):
     """The worker process ended, or hit an unexpected error.
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def amount(n_bytes: float) -> str:
@@ -71,3 +74,15 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
     """
     low, high = interval
     return f"{value:.2f} (interval not known)" if low != low else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def calendar_day(moment: datetime) -> str:
+    """Return a day as people write it, with the year where it is another.
+
+    Examples
+    --------
+    >>> calendar_day(datetime(2019, 11, 3))
+    '3 Nov 2019'
+    """
+    year = "" if moment.year == datetime.now(moment.tzinfo).year else f" {moment.year}"
+    return f"{moment.day} {_MONTHS[moment.month - 1]}{year}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from hypothesis import given
 
 from napari_unet3d.cli.choices import predict_spec
@@ -67,3 +70,16 @@ def test_a_clean_up_at_a_half_that_numbers_nothing_is_one():
 def test_the_numbers_of_a_normalization_can_be_typed():
     typed = train_choices({"normalization": "percentiles:low=0,high=100"}, [SHAPE])
     assert typed.given["normalization"] == Normalization(kind="percentiles", low=0, high=100)
+
+
+@given(train_specs())
+def test_the_choices_of_a_run_are_kept_as_plain_json(spec):
+    choices = TrainChoices.of(spec)
+    assert TrainChoices.from_json(json.loads(json.dumps(choices.to_json()))) == choices
+
+
+@pytest.mark.parametrize(
+    "told", [None, 3, {}, {"preset": "of tomorrow", "network": {"magic": 1}, "given": {"steps": "x"}}]
+)
+def test_kept_choices_that_nobody_understands_are_left_out(told):
+    assert TrainChoices.from_json(told) == TrainChoices()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
 from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.tasks.train.annotation import Painted
-from napari_unet3d.tasks.train.recipes import FINE_TUNING_RATE, advised_network, recipe
+from napari_unet3d.tasks.train.recipes import FINE_TUNING_RATE, advised_network, names_of_recipes, recipe
 from napari_unet3d.tasks.train.spec import TrainSpec
 
 if TYPE_CHECKING:
@@ -41,6 +46,39 @@ class TrainChoices:
         left_out = ("network", "class_names")
         given = {name: getattr(spec, name) for name in TrainSpec.model_fields if name not in left_out}
         return cls(None, spec.network.short_form | network, given)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the choices as plain numbers and text, for `from_json`."""
+        return {
+            "preset": self.preset,
+            "network": to_jsonable_python(dict(self.network)),
+            "given": to_jsonable_python(dict(self.given)),
+        }
+
+    @classmethod
+    def from_json(cls, told: Any) -> TrainChoices:
+        """Return choices that were kept; what this version does not understand is left out."""
+        known = told if isinstance(told, Mapping) else {}
+        preset = known.get("preset")
+        return cls(
+            preset if preset in names_of_recipes() else None,
+            _understood(known.get("network"), {**NetworkSpec.model_fields, **_SHORT_FORM}),
+            _understood(known.get("given"), TrainSpec.model_fields),
+        )
+
+
+# What `NetworkSpec.changed` takes beside its fields.
+_SHORT_FORM = {name: FieldInfo(annotation=int) for name in ("blocks", "flat_levels")}
+
+
+def _understood(told: Any, fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    found = {}
+    for name, value in told.items() if isinstance(told, Mapping) else ():
+        if name in fields:
+            adapter: TypeAdapter[Any] = TypeAdapter(fields[name].rebuild_annotation())
+            with suppress(ValidationError):
+                found[name] = adapter.validate_python(value)
+    return found
 
 
 def choose_spec(

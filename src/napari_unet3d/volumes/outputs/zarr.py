@@ -131,12 +131,13 @@ def read_box(array: Any, box: Slices) -> npt.NDArray[Any]:
 
 def _rows(box: Slices, chunks: tuple[int, ...]) -> Iterator[Slices]:
     """Cut a box into rows of chunks along x: zarr holds all the chunks that it is asked for, decoded, at once."""
-    cuts = [
-        [slice(max(part.start, at), min(part.stop, at + size)) for at in range(part.start // size * size, part.stop, size)]
-        for part, size in zip(box[:-1], chunks[:-1], strict=True)
-    ]
-    for row in product(*cuts):
+    for row in product(*(_cuts(part, size) for part, size in zip(box[:-1], chunks[:-1], strict=True))):
         yield (*row, box[-1])
+
+
+def _cuts(part: slice, size: int) -> list[slice]:
+    starts = range(part.start // size * size, part.stop, size)
+    return [slice(max(part.start, at), min(part.stop, at + size)) for at in starts]
 
 
 def _within(part: Slices, whole: Slices) -> Slices:

@@ -17,12 +17,13 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QCollapsible
 
 from napari_unet3d.errors import visible
-from napari_unet3d.widgets.host.aside import Aside, Later
+from napari_unet3d.widgets.host.aside import Aside, Every, Later
 from napari_unet3d.widgets.layers.volumes import unwrap
 
 __all__ = [
     "PANEL_WIDTH",
     "Aside",
+    "Every",
     "Foldable",
     "Later",
     "LayerChoice",

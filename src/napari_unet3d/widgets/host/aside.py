@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-__all__ = ["Aside", "Later"]
+__all__ = ["Aside", "Every", "Later"]
 
 _POLL_MS = 15
 
@@ -92,3 +92,23 @@ class Later:
     def cancel(self) -> None:
         """Do not call it, unless there is another reason to."""
         self._timer.stop()
+
+
+class Every:
+    """Calls a function again and again, as long as a widget is there; in the thread of the window.
+
+    Parameters
+    ----------
+    call
+        What is called.
+    milliseconds
+        How often.
+    parent
+        Ends with it.
+    """
+
+    def __init__(self, call: Callable[[], None], milliseconds: int, parent: QWidget) -> None:
+        timer = QTimer(parent)
+        timer.setInterval(milliseconds)
+        timer.timeout.connect(call)
+        timer.start()

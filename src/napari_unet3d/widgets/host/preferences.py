@@ -42,6 +42,11 @@ class Preferences:
     idle_seconds: float = 900.0
     problem: str = ""
 
+    @property
+    def own_folder(self) -> Path:
+        """Return the folder of what the user makes: runs, and projects that lie beside no image."""
+        return self.models_folder.parent
+
 
 def default_models_folder() -> Path:
     """Return the folder for models where nobody has chosen another."""

@@ -51,6 +51,12 @@ def is_illustration(layer: Layer) -> bool:
     return "illustration" in layer.metadata.get("napari-unet3d", {})
 
 
+def image_path(layer: Layer) -> str:
+    """Return where the volume of a layer lies, absolute, with what chooses an array in a file; or nothing."""
+    told = layer.metadata.get("napari-unet3d", {}).get("path") or layer.source.path
+    return os.path.abspath(told) if told else ""
+
+
 def is_result(layer: Layer) -> bool:
     """Return whether a layer is what a network has found: it becomes annotation only where a person chooses it."""
     return "model" in layer.metadata.get("napari-unet3d", {})
@@ -289,6 +295,8 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerD
         "units": (volume.unit,) * 3,
         "axis_labels": AXES,
     }
+    if volume.path:
+        keywords["metadata"] = {"napari-unet3d": {"path": os.path.abspath(volume.path)}}
     data: Any = volume.data
     if len(data.shape) == 4:
         data = _ChannelsFirst(data) if volume.is_lazy else np.moveaxis(data, -1, 0)

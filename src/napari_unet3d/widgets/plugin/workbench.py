@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import visible
+from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.panel import PANEL_WIDTH, is_alive
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup, plain_label
@@ -18,6 +19,8 @@ from napari_unet3d.widgets.panels.data.tab import DataPanel
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
+from napari_unet3d.widgets.plugin.remembered import Remembered
+from napari_unet3d.widgets.runs.project import GoneOn
 from napari_unet3d.widgets.runs.session import Session, end_session, session_of
 from napari_unet3d.words import amount
 
@@ -48,16 +51,19 @@ class Workbench(QWidget):
         self.augment, self.segment = AugmentPanel(session), SegmentPanel(session)
         self.train = TrainPanel(session, lambda: self.show_tab("Segment"))
         self._tabs = QTabWidget()
-        panels = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment}
-        panels |= {"Train": self.train, "Segment": self.segment}
-        for name, panel in panels.items():
-            self._tabs.addTab(_scrolling(panel.native), name)
+        tabs = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment}
+        tabs |= {"Train": self.train, "Segment": self.segment}
+        for name, tab in tabs.items():
+            self._tabs.addTab(_scrolling(tab.native), name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2, 2, 2, 2)
         layout.addWidget(self.strip)
         layout.addWidget(self._tabs)
         # What was painted meanwhile is looked at when it is turned to.
         self._tabs.currentChanged.connect(lambda index: self._on_tab(self._tabs.tabText(index)))
+        self.remembered = Remembered(session, self._tabs, self.train.form, self.segment.form)
+        panel.listen(self.data, session.project.gone_on, self._on_gone_on)
+        panel.listen(self.data, session.project.flushing, self.remembered.keep)
         if session.preferences.problem:
             notify(session.preferences.problem)
         if session.preferences.warm_start:
@@ -73,6 +79,9 @@ class Workbench(QWidget):
         for index in range(self._tabs.count()):
             if self._tabs.tabText(index) == name:
                 self._tabs.setCurrentIndex(index)
+
+    def _on_gone_on(self, found: GoneOn) -> None:
+        self.remembered.restore(found.settings)
 
     def _on_tab(self, name: str) -> None:
         if name == "Train":
@@ -92,6 +101,7 @@ class Workbench(QWidget):
         """
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.remembered.keep()
             self.deleteLater()
 
 
@@ -178,6 +188,7 @@ class _CloseWatch(QObject):
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Look once the window has decided: it may ask, and stay open."""
         if event.type() == QEvent.Type.Close:
+            session_of(self._viewer).project.flush()
             # Not a method of this object, which goes with the window.
             window, viewer = weakref.ref(watched), weakref.ref(self._viewer)
             QTimer.singleShot(0, partial(_end_if_closed, window, viewer))

@@ -22,6 +22,7 @@ from napari_unet3d.core.annotation.survey import Survey, survey_labels
 from napari_unet3d.errors import TrainingError, Unet3dError
 from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE, RunFolder
 from napari_unet3d.widgets.layers.meanings import is_complete, write_meanings, written_meanings
+from napari_unet3d.widgets.layers.strokes import StrokeWatch
 from napari_unet3d.widgets.layers.volumes import layer_volume
 
 if TYPE_CHECKING:
@@ -176,12 +177,7 @@ class _Watch:
         self._has_looked = written is not None
         self._aside = Aside()
         self.later = Later(self.look, _LOOK_AFTER_MS)
-        # One event a stroke, and one when the data is replaced.
-        layer.events.labels_update.connect(self._on_change)
-        layer.events.data.connect(self._on_change)
-
-    def _on_change(self, event: Any = None) -> None:
-        self.later()
+        self._strokes = StrokeWatch(layer, self.later)
 
     def look(self) -> None:
         """Count the values in a thread."""

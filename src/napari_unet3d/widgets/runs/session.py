@@ -6,6 +6,7 @@ threads find out is told by `poll`, which the window calls: signals are emitted 
 
 from __future__ import annotations
 
+import atexit
 import os
 from contextlib import suppress
 from importlib.resources import files
@@ -35,6 +36,7 @@ from napari_unet3d.widgets.layers.volumes import (
 )
 from napari_unet3d.widgets.runs.annotation import Annotations
 from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
+from napari_unet3d.widgets.runs.project import ProjectKeeper
 from napari_unet3d.words import times
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Session(DeviceWatch):
     ----------
     annotation
         What is known of the labels layers: names of classes, meanings, counts.
+    project
+        What keeps what is painted on disk, and finds it again.
     segmentation, training
         The last runs of this window, or None.
     training_pairs
@@ -88,6 +92,7 @@ class Session(DeviceWatch):
         self.viewer = viewer
         self.preferences = preferences
         self.annotation = Annotations(lambda: self.runs_folder)
+        self.project = ProjectKeeper(viewer, self.annotation, lambda: preferences.own_folder / "projects")
         self.segmentation: Segmentation | None = None
         self.training: Training | None = None
         self.training_pairs: list[Pair] = []
@@ -117,6 +122,8 @@ class Session(DeviceWatch):
             self._image = layer
             # The full resolution, unless it is chosen otherwise.
             self._level = 0
+            self.project.look_at(layer)
+            self.project.watch(self._labels, layer)
             self.image_changed.emit()
             if layer is not None and (self._labels is None or not lies_on(self._labels, layer)):
                 # What was painted on another image is not the annotation of this one.
@@ -171,6 +178,7 @@ class Session(DeviceWatch):
             self._labels = layer
             if layer is not None:
                 self.annotation.watch(layer)
+                self.project.watch(layer, self._image)
             self.labels_changed.emit()
 
     @property
@@ -266,8 +274,9 @@ class Session(DeviceWatch):
 
     @property
     def runs_folder(self) -> Path:
-        """Return the folder that holds the run folders of training."""
-        return self.preferences.models_folder.parent / "runs"
+        """Return the folder that holds the run folders of training: that of the project, where there is one."""
+        project = self.project.project_of(self._image)
+        return self.preferences.own_folder / "runs" if project is None else project.runs
 
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
@@ -290,7 +299,8 @@ class Session(DeviceWatch):
                 run.release()
 
     def close(self) -> None:
-        """End with the window: the run stops, what it has done stays in its layer."""
+        """End with the window: what is painted is saved; the run stops, what it has done stays in its layer."""
+        self.project.close()
         self.image = None
         self.annotation.close()
         for preview in (self._preview, self._emphasis):
@@ -363,6 +373,15 @@ def session_of(viewer: Any) -> Session:
         preferences = read_preferences()
         _sessions[viewer] = Session(viewer, shared_engine(preferences), preferences)
     return _sessions[viewer]
+
+
+def _save_all() -> None:
+    for session in list(_sessions.values()):
+        session.project.flush()
+
+
+# Where the program ends without closing its windows.
+atexit.register(_save_all)
 
 
 def end_session(viewer: Any) -> None:

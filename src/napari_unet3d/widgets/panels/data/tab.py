@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.core.annotation.meanings import COMPLETE, Meanings
 from napari_unet3d.errors import Unet3dError, VolumeError
+from napari_unet3d.tasks.projects.folder import Project
+from napari_unet3d.tasks.projects.record import image_file
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
 from napari_unet3d.volumes.space.places import in_one_place
 from napari_unet3d.widgets.bricks import panel
@@ -25,14 +27,18 @@ from napari_unet3d.widgets.layers.volumes import (
     is_illustration,
     layer_data,
     load_if_small,
+    unwrap,
 )
 from napari_unet3d.widgets.panels.data.meanings import LabelMeanings
+from napari_unet3d.widgets.panels.data.recent import RecentProjects, describe_annotation
+from napari_unet3d.widgets.runs.project import GoneOn
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.widgets.runs.survey import Findings, survey_image
 from napari_unet3d.words import amount, times
 
 _UNITS = ("um", "nm", "mm", "pixel")
 _DECIMALS = 5
+_SAVED_MS = 2000
 
 
 class DataPanel(Container):
@@ -52,6 +58,7 @@ class DataPanel(Container):
         self.native.layout().addStretch()
         self._survey, self._reading = panel.Aside(self.native), panel.Aside(self.native)
         self._later = panel.Later(self._measure, 200, self.native)
+        self._clock = panel.Every(self._show_saved, _SAVED_MS, self.native)
         self._connect()
 
     def _build(self) -> None:
@@ -88,6 +95,11 @@ class DataPanel(Container):
             value=", ".join(session.annotation.names_of(session.labels)),
             tooltip="Names of the classes, separated by commas, background first. Paint 1 for it, 2, 3, .. for others.",
         )
+        self.resume = PushButton(
+            visible=False, tooltip="Open what was painted on this image before, with its class names and your choices."
+        )
+        self.recent = RecentProjects(session, self.open_image)
+        self._saved = panel.text(tone="quiet")
         self.annotate = PushButton(
             text="New annotation",
             tooltip="Make a layer to paint in, with the place and size of the image and the brush ready.",
@@ -96,11 +108,14 @@ class DataPanel(Container):
         self._rows = [
             panel.row(self.image, label="Image"),
             panel.row(self.open, self.open_folder, label=""),
+            self.recent,
             self._facts,
             panel.row(*self.voxel_size, self.unit, label="voxel size"),
             self._range,
             self._notes,
+            self.resume,
             panel.row(self.labels_layer, self.annotate, label="Labels"),
+            self._saved,
             panel.row(self.class_names, label="classes"),
             self.meanings,
         ]
@@ -113,6 +128,9 @@ class DataPanel(Container):
         panel.listen(self, session.labels_changed, self._on_labels)
         panel.listen(self, session.annotation.changed, self._on_known)
         panel.listen(self, session.viewer.dims.events.current_step, self._on_step)
+        panel.listen(self, session.project.changed, self._on_project)
+        panel.listen(self, session.project.gone_on, self._on_gone_on)
+        self.resume.changed.connect(lambda: self.go_on())
         self.open.changed.connect(lambda: self._on_open(folder=False))
         self.open_folder.changed.connect(lambda: self._on_open(folder=True))
         for widget in (*self.voxel_size, self.unit):
@@ -171,8 +189,44 @@ class DataPanel(Container):
         self._show_next_step(has_image=False)
 
     def _show_next_step(self, *, has_image: bool) -> None:
+        offered = self._session.project.offered
         panel.highlight(self.open, not has_image)
-        panel.highlight(self.annotate, has_image and self._session.labels is None)
+        panel.highlight(self.resume, offered is not None)
+        panel.highlight(self.annotate, has_image and self._session.labels is None and offered is None)
+        self.recent.visible = not has_image and self.recent.has_any
+        self.resume.visible = offered is not None
+        if offered is not None:
+            self.resume.text = f"Go on with {describe_annotation(offered)}"
+
+    def _on_project(self) -> None:
+        self._show_next_step(has_image=self.annotate.enabled)
+        self._show_saved()
+
+    def _show_saved(self) -> None:
+        line, is_problem = self._session.project.saved_line(self._session.labels)
+        panel.say(self._saved, line, tone="warning" if is_problem else "quiet")
+
+    def go_on(self) -> None:
+        """Open what was painted on this image before."""
+        try:
+            self._session.project.go_on()
+        except Unet3dError as error:
+            notify_error(error)
+
+    def _on_gone_on(self, found: GoneOn) -> None:
+        for problem in found.problems:
+            notify(problem)
+        for layer in found.layers:
+            self._session.labels = layer
+        if found.layers:
+            self._take_brush(found.layers[-1])
+
+    def open_image(self, project: Project) -> None:
+        """Open the image of a project, and what was painted on it."""
+        self._session.project.wanted = project.path
+        file = image_file(project.record.image.path)
+        beside = project.path.parent / Path(project.record.image.path).name
+        self.open_path(project.record.image.path if file is not None else str(beside))
 
     def _quiet(self) -> Any:
         from contextlib import ExitStack
@@ -277,10 +331,13 @@ class DataPanel(Container):
         )
         # The first object: what most people paint first.
         layer.selected_label = 2
-        layer.brush_size = max(3, min(chosen.shape[1:]) // 40)
-        layer.mode = "paint"
-        viewer.layers.selection.active = layer
+        self._take_brush(unwrap(layer))
         self._session.labels = layer
+
+    def _take_brush(self, layer: Any) -> None:
+        layer.brush_size = max(3, min(layer.data.shape[-2:]) // 40)
+        layer.mode = "paint"
+        self._session.viewer.layers.selection.active = layer
 
 
 def _read(path: str) -> tuple[list[tuple[LayerData, tuple[str, ...]]], Unet3dError | None]:

@@ -1,0 +1,1 @@
+"""Projects: what belongs to one image, kept on disk while a person works on it."""

@@ -1,0 +1,185 @@
+"""What is painted, on disk while it is painted: an OME-Zarr label image that is written chunk by chunk.
+
+Every chunk appears whole or not at all, and has a checksum. Only chunks whose voxels have changed are written.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
+
+from napari_unet3d import atomic
+from napari_unet3d.errors import VolumeError, shown
+from napari_unet3d.volumes.arrays import Slices
+from napari_unet3d.volumes.outputs.base import OutputSpec
+from napari_unet3d.volumes.outputs.zarr import describe
+
+# Thin along z, because people paint slices.
+_CHUNK = (16, 128, 128)
+
+
+class KeptAnnotation:
+    """The voxels of one annotation on disk.
+
+    Parameters
+    ----------
+    path
+        The OME-Zarr, which is there; see `create`.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        # Of what lies on the disk, by chunk; a chunk that is not here holds nothing but 0.
+        self._sums: dict[tuple[int, ...], int] = {}
+        try:
+            self._array: Any = zarr.open_array(LocalStore(path / "0"), mode="r+", zarr_format=3)
+        except Exception as error:  # zarr raises what its stores and codecs raise
+            raise VolumeError(f"The annotation in {shown(path)} cannot be opened: {error}") from error
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        *,
+        voxel_size: tuple[float, float, float],
+        translate: tuple[float, float, float],
+        unit: str,
+    ) -> KeptAnnotation:
+        """Make an annotation in which nothing is painted.
+
+        Parameters
+        ----------
+        path
+            Ends in `.ome.zarr`; nothing is there yet.
+        shape, dtype
+            Of the labels; (z, y, x), with one more axis before them or not.
+        voxel_size, translate, unit
+            As in `Volume`.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written there.
+        """
+        found = OutputSpec(path, shape, np.dtype(dtype), voxel_size, unit, translate, "labels", (), False)
+        attributes = {"ome": describe(found)} if len(shape) == 3 else {}
+        with atomic.writing(path, 0):
+            partial = atomic.claim_partial(path)
+            try:
+                partial.mkdir()
+                group = zarr.create_group(LocalStore(partial), zarr_format=3, attributes=attributes)
+                group.create_array(
+                    "0",
+                    shape=shape,
+                    chunks=_chunk_shape(shape),
+                    dtype=np.dtype(dtype),
+                    compressors=[ZstdCodec(level=3, checksum=True)],
+                    fill_value=0,
+                    dimension_names=["c", "z", "y", "x"][-len(shape) :],
+                )
+                atomic.sync_tree(partial)
+                atomic.put_in_place(partial, path, overwrite=False)
+            except BaseException:
+                atomic.release_partial(partial)
+                raise
+        return cls(path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the labels."""
+        return tuple(self._array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the number type of the labels."""
+        found: np.dtype[Any] = np.dtype(self._array.dtype)
+        return found
+
+    def load(self) -> npt.NDArray[Any]:
+        """Return what is painted; what is saved later is compared with that.
+
+        Raises
+        ------
+        VolumeError
+            If it is damaged.
+        """
+        with self._lock:
+            try:
+                labels = np.asarray(self._array[...])
+            except Exception as error:  # zarr raises what its codecs raise
+                raise VolumeError(f"The annotation in {shown(self.path)} cannot be read: {error}") from error
+            sums = ((index, _checksum(labels[box])) for index, box in self._chunks())
+            self._sums = {index: total for index, total in sums if total is not None}
+        return labels
+
+    def save(self, labels: npt.NDArray[Any]) -> int:
+        """Write the chunks that have changed, and return how many voxels are not 0.
+
+        Parameters
+        ----------
+        labels
+            Of the shape and type of the annotation. Somebody may be painting in them: what changes meanwhile is
+            written the next time.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written. What was written before stays.
+        """
+        n_painted = 0
+        with self._lock, atomic.writing(self.path, 0):
+            for index, box in self._chunks():
+                # A copy: what is summed is what is written.
+                part = np.array(labels[box])
+                n_painted += int(np.count_nonzero(part))
+                total = _checksum(part)
+                if total == self._sums.get(index):
+                    continue
+                self._array[box] = part
+                self._sync(index)
+                if total is None:
+                    del self._sums[index]
+                else:
+                    self._sums[index] = total
+        return n_painted
+
+    def _sync(self, index: tuple[int, ...]) -> None:
+        """Make sure that a chunk is on the disk; one in which nothing is painted any more has no file."""
+        file = self.path / "0" / self._array.metadata.encode_chunk_key(index)
+        if file.is_file():
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+
+    def _chunks(self) -> Iterator[tuple[tuple[int, ...], Slices]]:
+        shape, steps = self._array.shape, self._array.chunks
+        for index in product(*(range(-(-size // step)) for size, step in zip(shape, steps, strict=True))):
+            yield index, tuple(slice(at * step, (at + 1) * step) for at, step in zip(index, steps, strict=True))
+
+
+def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    sizes = (*(1,) * (len(shape) - 3), *_CHUNK)
+    return tuple(max(1, min(size, step)) for size, step in zip(shape, sizes, strict=True))
+
+
+def _checksum(part: npt.NDArray[Any]) -> int | None:
+    """Return the checksum of voxels; None if all are 0."""
+    return zlib.crc32(part.tobytes()) if part.any() else None

@@ -1,0 +1,205 @@
+"""A project: the folder beside an image that keeps what was painted on it, its runs, and what was chosen.
+
+`project.json`, `annotation/NAME.ome.zarr`, `runs/`, and, while somebody works on it, `project.lock`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import RLock
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from napari_unet3d import atomic
+from napari_unet3d.errors import OutputError, ProjectError, shown
+from napari_unet3d.small_files import read_json
+from napari_unet3d.tasks.projects.record import FORMAT_VERSION, ImageRecord, ProjectRecord, image_file
+
+SUFFIX = ".unet3d-project"
+RECORD_FILE, LOCK_FILE, ANNOTATIONS, RUNS = "project.json", "project.lock", "annotation", "runs"
+
+
+class Project:
+    """One project folder.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    record
+        What its `project.json` says.
+
+    Attributes
+    ----------
+    record
+        Changed by `update` alone.
+    """
+
+    def __init__(self, path: Path, record: ProjectRecord) -> None:
+        self.path = path.absolute()
+        self.record = record
+        self._lock = FileLock(self.path / LOCK_FILE, blocking=False, thread_local=False)
+        self._writing = RLock()
+
+    @classmethod
+    def open(cls, path: Path) -> Project:
+        """Return the project in a folder.
+
+        Raises
+        ------
+        ProjectError
+            If there is none, or it is damaged, or of a newer version.
+        """
+        file = path / RECORD_FILE
+        try:
+            content = read_json(file)
+            version = content.get("format_version")
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                raise ProjectError(
+                    f"{shown(path)} has format version {version}; this program reads up to {FORMAT_VERSION}."
+                )
+            return cls(path, ProjectRecord.model_validate(content))
+        except FileNotFoundError:
+            raise ProjectError(f"{shown(path)} is no project: there is no {RECORD_FILE} in it.") from None
+        except (OSError, ValueError, AttributeError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise ProjectError(f"{shown(file)} cannot be read, it may be damaged: {reason.rstrip('.')}.") from error
+
+    @property
+    def runs(self) -> Path:
+        """Return the folder of its training runs."""
+        return self.path / RUNS
+
+    @property
+    def annotations(self) -> Path:
+        """Return the folder of what is painted."""
+        return self.path / ANNOTATIONS
+
+    def update(self, change: Callable[[ProjectRecord], ProjectRecord]) -> None:
+        """Change what `project.json` says, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        with self._writing:
+            changed = change(self.record)
+            if changed != self.record or not (self.path / RECORD_FILE).is_file():
+                text = changed.model_dump_json(indent=2) + "\n"
+                with atomic.writing(self.path, len(text)):
+                    self.path.mkdir(parents=True, exist_ok=True)
+                atomic.write_text(self.path / RECORD_FILE, text, overwrite=True)
+                self.record = changed
+
+    def new_annotation_file(self, name: str) -> Path:
+        """Return where an annotation may be written that is called `name`; nothing is there yet."""
+        with atomic.writing(self.annotations, 0):
+            self.annotations.mkdir(parents=True, exist_ok=True)
+        safe = safe_name(name, "annotation")
+        numbered = (f"{safe}{'' if number == 1 else f' {number}'}.ome.zarr" for number in _counted())
+        return next(self.annotations / file for file in numbered if not os.path.lexists(self.annotations / file))
+
+    def take(self) -> bool:
+        """Keep other windows out, and return whether none has it; where a disk knows no locks, nobody is kept out."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            return False
+        except (NotImplementedError, OSError):
+            return os.access(self.path, os.W_OK)
+        return True
+
+    def release(self) -> None:
+        """Let other windows have it."""
+        with suppress(OSError):
+            self._lock.release()
+
+
+def find_project(image: ImageRecord, homes: Iterable[Path]) -> Project | None:
+    """Return the project of an image: beside it, or in one of the folders where projects are kept; or None.
+
+    Damaged projects are passed over: they are neither used nor changed.
+    """
+    for path in _places(image, homes):
+        if not (path / RECORD_FILE).is_file():
+            continue
+        with suppress(ProjectError):
+            project = Project.open(path)
+            if project.record.image.is_same(image):
+                return project
+    return None
+
+
+def begin_project(image: ImageRecord, homes: Iterable[Path]) -> Project:
+    """Make a project for an image, lock it, and return it: in the first place that can be written to.
+
+    Parameters
+    ----------
+    image
+        The image.
+    homes
+        The folders where projects are kept that do not lie beside their image, in the order in which they are tried.
+
+    Raises
+    ------
+    OutputError
+        If no folder can be written to.
+    """
+    failure: OutputError | None = None
+    for path in _places(image, homes):
+        if os.path.lexists(path):
+            continue
+        project = Project(path, ProjectRecord(image=image))
+        try:
+            with atomic.writing(path, 0):
+                path.mkdir(parents=True)
+            project.update(lambda record: record)
+        except OutputError as error:
+            failure = failure or error
+            continue
+        if project.take():
+            return project
+    raise failure or OutputError("There is no folder where the annotation can be kept.")
+
+
+def _places(image: ImageRecord, homes: Iterable[Path]) -> Iterator[Path]:
+    """Yield where the project of an image may lie, the best place first."""
+    beside = _beside(image.path)
+    folders = [*([] if beside is None else [beside]), *homes]
+    called = image.name if beside is None else os.path.relpath(image.path, beside)
+    name = safe_name(called, "image")
+    # A few of each: another window may have the first one, or another image of that name.
+    for folder in folders:
+        for number in range(1, 10):
+            yield folder / f"{name}{'' if number == 1 else f' {number}'}{SUFFIX}"
+
+
+def _beside(path: str) -> Path | None:
+    """Return the folder that an image lies in; not one within a Zarr."""
+    found = image_file(path)
+    if found is None:
+        return None
+    inside = [part for part in (found, *found.parents) if any((part / name).exists() for name in _ZARR_FILES)]
+    return (inside[-1] if inside else found).parent
+
+
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+
+def safe_name(name: str, otherwise: str) -> str:
+    """Return a name as a file may have it on every system."""
+    return re.sub(r"[^\w.,()+ -]+", "-", name).strip("-. ")[:80] or otherwise
+
+
+def _counted() -> Iterator[int]:
+    number = 0
+    while True:
+        number += 1
+        yield number

@@ -1,0 +1,68 @@
+"""The projects that were worked on last, as buttons: where a new window begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import Container, PushButton
+
+from napari_unet3d.errors import visible
+from napari_unet3d.tasks.projects.folder import Project
+from napari_unet3d.tasks.projects.record import ImageRecord, image_file
+from napari_unet3d.words import calendar_day
+
+if TYPE_CHECKING:
+    from napari_unet3d.widgets.runs.session import Session
+
+_SHOWN = 3
+
+
+class RecentProjects(Container):
+    """A button for each project whose image is still there.
+
+    Parameters
+    ----------
+    session
+        What the panels of this window share.
+    open_image
+        Opens the image of a project, and goes on with it.
+    """
+
+    def __init__(self, session: Session, open_image: Callable[[Project], None]) -> None:
+        projects = [project for project in session.project.recent() if _is_there(project)][:_SHOWN]
+        self.buttons = [_button(project, open_image) for project in projects]
+        super().__init__(widgets=self.buttons, labels=False, label="")
+        self.margins = (0, 0, 0, 0)
+
+    @property
+    def has_any(self) -> bool:
+        """Return whether there is one."""
+        return bool(self.buttons)
+
+
+def describe_annotation(project: Project) -> str:
+    """Return what was painted last in a project, and when."""
+    latest = project.record.latest
+    return "this image" if latest is None else f"your annotation of {calendar_day(latest.saved.astimezone())}"
+
+
+def _button(project: Project, open_image: Callable[[Project], None]) -> PushButton:
+    button = PushButton(
+        text=visible(f"Go on with {_name(project.record.image)}"),
+        tooltip=visible(f"Open {project.record.image.path} and {describe_annotation(project)}."),
+    )
+    button.changed.connect(lambda *_: open_image(project))
+    return button
+
+
+def _name(image: ImageRecord) -> str:
+    return Path(image.path).name or image.name
+
+
+def _is_there(project: Project) -> bool:
+    image = project.record.image
+    if not image.path or project.record.latest is None:
+        return False
+    return image_file(image.path) is not None or (project.path.parent / Path(image.path).name).exists()

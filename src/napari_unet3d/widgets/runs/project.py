@@ -1,0 +1,453 @@
+"""The project of a window: what is painted is kept on disk while it is painted, and offered again with its image.
+
+The first stroke on an image makes a project. A few seconds after each stroke the chunks that have changed are written
+in a thread. The project says where it is, when it was last written, and what went wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.errors import ProjectError, Unet3dError, VolumeError
+from napari_unet3d.tasks.projects.annotation import KeptAnnotation
+from napari_unet3d.tasks.projects.folder import Project, begin_project, find_project
+from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
+from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
+from napari_unet3d.widgets.host.notices import notify_error
+from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
+from napari_unet3d.widgets.layers.meanings import metadata_of, written_meanings
+from napari_unet3d.widgets.layers.strokes import StrokeWatch
+from napari_unet3d.widgets.layers.volumes import image_path, is_illustration, layer_volume, lies_on, unwrap
+from napari_unet3d.words import duration
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_unet3d.widgets.runs.annotation import Annotations
+
+_SAVE_AFTER_MS = 2000
+_TRY_AGAIN_MS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the window knows of an annotation when it is saved: taken in its thread, written in another."""
+
+    labels: npt.NDArray[Any]
+    name: str
+    meanings: Any
+    class_names: tuple[str, ...]
+    lies_on_image: bool
+    voxel_size: tuple[float, float, float]
+    translate: tuple[float, float, float]
+    unit: str
+
+
+class _Kept:
+    """One labels layer whose voxels are kept.
+
+    Attributes
+    ----------
+    project, store
+        Where they are; None before the first stroke.
+    is_changed, is_saving
+        Since it was saved; in a thread, now.
+    saved
+        When the last voxel was written, in seconds of `time.monotonic`; None before that.
+    problem
+        Why it could not be saved, as a sentence, or nothing.
+    """
+
+    def __init__(self, layer: Labels, image: Image, call: Callable[[_Kept], None]) -> None:
+        from napari_unet3d.widgets.host.aside import Aside, Later
+
+        self.layer, self.image = ref(layer), ref(image)
+        self.project: Project | None = None
+        self.store: KeptAnnotation | None = None
+        self.saved: float | None = None
+        self.is_changed = self.is_saving = False
+        self.problem = ""
+        self.aside = Aside()
+        self.later = Later(lambda: call(self), _SAVE_AFTER_MS)
+        self.again = Later(lambda: call(self), _TRY_AGAIN_MS)
+        self._watch = StrokeWatch(layer, self._on_stroke)
+
+    def _on_stroke(self) -> None:
+        self.is_changed = True
+        # No later than two seconds after the first of many strokes.
+        self.later.soon()
+
+    def end(self) -> None:
+        """Save nothing more."""
+        self.later.cancel()
+        self.again.cancel()
+
+
+class ProjectKeeper:
+    """Keeps what is painted in one window, and finds it again.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    annotations
+        What is known of the labels layers.
+    home
+        Returns the folder of the user's own projects, for images that lie in no folder that can be written to.
+
+    Attributes
+    ----------
+    settings
+        What the tabs are set to, by the name of the tab; kept with the project.
+    wanted
+        The folder of a project that is gone on with as soon as its image is open; or None.
+    offered
+        The project that was found for the chosen image, which was not gone on with yet; or None.
+    """
+
+    changed = Signal()
+    flushing = Signal()
+    gone_on = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, annotations: Annotations, home: Callable[[], Path]) -> None:
+        self.viewer = viewer
+        self.settings: dict[str, Any] = {}
+        self.offered: Project | None = None
+        self.wanted: Path | None = None
+        self._annotations, self._home = annotations, home
+        self._kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+        self._images: WeakKeyDictionary[Any, ImageRecord] = WeakKeyDictionary()
+        self._projects: WeakKeyDictionary[Any, Project] = WeakKeyDictionary()
+        # Those that this window holds, also where the image was closed.
+        self._held: dict[Path, Project] = {}
+        self._begin_lock = RLock()
+        self._image: Image | None = None
+        self._finding: Any = None
+        self._loading: Any = None
+        self._opening: Project | None = None
+        # Of the image that was looked at last, also when that is closed.
+        self._present: Project | None = None
+        viewer.layers.events.removing.connect(self._on_removing)
+
+    # What is kept
+
+    def watch(self, layer: Labels | None, image: Image | None) -> None:
+        """Keep from now on what is painted in a layer on an image; what is on disk already is left there."""
+        if layer is None or image is None or layer in self._kept or is_illustration(layer):
+            return
+        if isinstance(layer.data, np.ndarray):
+            self._kept[layer] = _Kept(layer, image, self._save)
+
+    def project_of(self, image: Image | None) -> Project | None:
+        """Return the project of an image that this window writes to, or None."""
+        return None if image is None else self._projects.get(image)
+
+    def saved_line(self, layer: Labels | None) -> tuple[str, bool]:
+        """Return what is said beside the labels, and whether something is wrong."""
+        kept = None if layer is None else self._kept.get(layer)
+        if kept is None:
+            return "", False
+        if kept.problem:
+            return f"Not saved: {kept.problem}", True
+        if kept.saved is None or kept.project is None:
+            return ("Saving .." if kept.is_changed else ""), False
+        ago = time.monotonic() - kept.saved
+        when = "just now" if ago < 5 else f"{duration(ago)} ago"
+        return f"Saved {when} in {kept.project.path.name}", False
+
+    def flush(self) -> None:
+        """Save at once all that was painted or set and is not saved."""
+        self.flushing.emit()
+        for layer, kept in list(self._kept.items()):
+            if kept.is_changed:
+                self._write_now(layer, kept)
+        self.keep_settings()
+
+    def close(self) -> None:
+        """End with the window: save everything, and let others have the projects."""
+        self.flush()
+        for kept in self._kept.values():
+            kept.end()
+        self._kept.clear()
+        for project in self._held.values():
+            project.release()
+        self._held.clear()
+        self._projects.clear()
+
+    def keep_settings(self) -> None:
+        """Write what the tabs are set to, where there is a project."""
+        settings = dict(self.settings)
+        project = self._present
+        # What it was set to is about to be set again, where it is being opened.
+        if project is not None and project is not self._opening and project.record.settings != settings:
+            try:
+                project.update(lambda record: record.model_copy(update={"settings": settings}))
+            except Unet3dError:  # said with the annotation, which matters more
+                return
+
+    def _on_removing(self, event: Any) -> None:
+        layer = unwrap(self.viewer.layers[event.index])
+        kept = self._kept.pop(layer, None)
+        if kept is not None:
+            if kept.is_changed:
+                self._write_now(layer, kept)
+            kept.end()
+
+    def _save(self, kept: _Kept) -> None:
+        layer = kept.layer()
+        if layer is None or not kept.is_changed:
+            return
+        if kept.is_saving:
+            kept.later()
+            return
+        try:
+            told = self._told(layer, kept)
+        except Unet3dError as error:
+            self._saved(kept, str(error))
+            return
+        kept.is_saving, kept.is_changed = True, False
+        kept.aside(self._write, kept, told, take=lambda problem: self._saved(kept, problem))
+
+    def _write_now(self, layer: Labels, kept: _Kept) -> None:
+        kept.is_changed = False
+        try:
+            self._saved(kept, self._write(kept, self._told(layer, kept)))
+        except Unet3dError as error:
+            self._saved(kept, str(error))
+
+    def _saved(self, kept: _Kept, problem: str) -> None:
+        kept.is_saving = False
+        kept.problem = problem
+        if problem:
+            kept.is_changed = True
+            kept.again()
+        else:
+            kept.saved = time.monotonic()
+        self.changed.emit()
+
+    def _told(self, layer: Labels, kept: _Kept) -> _Told:
+        image, found = kept.image(), layer_volume(layer)
+        known = self._annotations.of(layer)
+        z, y, x = (float(abs(n)) for n in found.space.scale)
+        tz, ty, tx = (float(n) for n in found.space.translate)
+        meanings = known.meanings if known.is_said else written_meanings(layer)
+        return _Told(
+            np.asarray(layer.data),
+            str(layer.name),
+            meanings,
+            known.class_names or (),
+            image is None or lies_on(layer, image),
+            (z, y, x),
+            (tz, ty, tx),
+            found.volume.unit,
+        )
+
+    def _write(self, kept: _Kept, told: _Told) -> str:
+        """Write what has changed, and return why that failed, or nothing; in any thread."""
+        try:
+            project = self._project_for(kept)
+            store = kept.store
+            if store is None or (store.shape, store.dtype) != (told.labels.shape, told.labels.dtype):
+                store = kept.store = KeptAnnotation.create(
+                    project.new_annotation_file(told.name),
+                    told.labels.shape,
+                    told.labels.dtype,
+                    voxel_size=told.voxel_size,
+                    translate=told.translate,
+                    unit=told.unit,
+                )
+            n_painted = store.save(told.labels)
+            project.update(
+                lambda record: record.with_annotation(
+                    AnnotationRecord(
+                        file=store.path.name,
+                        name=told.name,
+                        class_names=told.class_names,
+                        meanings=told.meanings,
+                        saved=datetime.now(UTC),
+                        voxels_painted=n_painted,
+                        lies_on_image=told.lies_on_image,
+                        voxel_size=told.voxel_size,
+                        translate=told.translate,
+                        unit=told.unit,
+                    )
+                )
+            )
+        except Unet3dError as error:
+            return str(error)
+        return ""
+
+    def _project_for(self, kept: _Kept) -> Project:
+        """Return the project of the image that is painted on; the first stroke makes it."""
+        with self._begin_lock:
+            if kept.project is None:
+                image = kept.image()
+                if image is None:
+                    raise ProjectError("The image that was painted on was closed.")
+                kept.project = self._projects.get(image) or self._begin(image)
+            return kept.project
+
+    def _begin(self, image: Image) -> Project:
+        project = begin_project(self._images.get(image) or _record_of(image), [self._home()])
+        self._projects[image] = self._held[project.path] = project
+        if self._image in (None, image):
+            self._present = project
+        remember_project(self._recent_file, project)
+        return project
+
+    # What is found again
+
+    @property
+    def _recent_file(self) -> Path:
+        return self._home() / "recent.json"
+
+    def recent(self) -> list[Project]:
+        """Return the projects that were worked on last and are still there, newest first."""
+        return recent_projects(self._recent_file)
+
+    def look_at(self, image: Image | None) -> None:
+        """Look in a thread whether there is a project of an image."""
+        if image is self._image:
+            return
+        self._image = image
+        if image is not None:
+            self._present = self._projects.get(image)
+        self._offer(None)
+        if image is None or image in self._projects or is_illustration(image):
+            return
+        from napari_unet3d.widgets.host.aside import Aside
+
+        self._finding = self._finding or Aside()
+        self._finding(_find, image, [self._home()], take=lambda found: self._found(image, found))
+
+    def _found(self, image: Image, found: tuple[ImageRecord | None, Project | None]) -> None:
+        record, project = found
+        if record is not None:
+            self._images[image] = record
+        if project is not None:
+            project = self._held.get(project.path, project)
+        if image is self._image and image not in self._projects:
+            self._offer(project if project is not None and project.record.latest is not None else None)
+            if self.offered is not None and self.offered.path == self.wanted:
+                self.wanted = None
+                try:
+                    self.go_on()
+                except ProjectError as error:
+                    notify_error(error)
+
+    def _offer(self, project: Project | None) -> None:
+        if project is not self.offered:
+            self.offered = project
+            self.changed.emit()
+
+    def go_on(self) -> None:
+        """Open what was painted on the chosen image, in a thread; `gone_on` tells the project when it is there.
+
+        Raises
+        ------
+        ProjectError
+            If another window has the project.
+        """
+        project, image = self.offered, self._image
+        if project is None or image is None:
+            return
+        if project.path not in self._held and not project.take():
+            raise ProjectError(f"{project.path.name} is open in another window. Close it there first.")
+        from napari_unet3d.widgets.host.aside import Aside
+
+        self._projects[image] = self._held[project.path] = self._present = project
+        self._offer(None)
+        open_already = {kept.store.path for kept in self._kept.values() if kept.store is not None}
+        self._opening = project
+        self._loading = Aside()
+        self._loading(_load, project, open_already, take=lambda loaded: self._loaded(project, image, loaded))
+
+    def _loaded(self, project: Project, image: Image, loaded: Sequence[_Loaded]) -> None:
+        problems = [found for found in loaded if isinstance(found, str)]
+        layers = [self._add(image, *found) for found in loaded if not isinstance(found, str)]
+        remember_project(self._recent_file, project)
+        self.settings = dict(project.record.settings)
+        self.changed.emit()
+        self._opening = None
+        self.gone_on.emit(GoneOn(project, tuple(layers), tuple(problems), self.settings))
+
+    def _add(self, image: Image, record: AnnotationRecord, store: KeptAnnotation, labels: npt.NDArray[Any]) -> Labels:
+        if record.lies_on_image:
+            place = layer_volume(image).space.keywords
+        else:
+            place = {"scale": record.voxel_size, "translate": record.translate, "units": (record.unit,) * 3}
+        names = record.meanings.class_names if record.meanings is not None else record.class_names
+        looks: dict[str, Any] = {}
+        if record.meanings is not None:
+            looks["metadata"] = metadata_of(record.meanings)
+            if record.meanings == Meanings.painted(names):
+                looks |= {"colormap": annotation_colormap(names), "features": annotation_features(names)}
+        layer = unwrap(self.viewer.add_labels(labels, name=record.name, **looks, **(place if labels.ndim == 3 else {})))
+        # Where it is chosen by itself, it is kept already.
+        self.watch(layer, image)
+        kept = self._kept[layer]
+        kept.project, kept.store, kept.saved = self._projects[image], store, time.monotonic()
+        return layer
+
+
+@dataclass(frozen=True, eq=False)
+class GoneOn:
+    """What was opened of a project: its layers, what could not be read, and what the tabs were set to."""
+
+    project: Project
+    layers: tuple[Labels, ...]
+    problems: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+
+_Loaded = tuple[AnnotationRecord, KeptAnnotation, Any] | str
+
+
+def _load(project: Project, open_already: set[Path]) -> list[_Loaded]:
+    """Return what was painted and is not open, the latest last; or why it cannot be read."""
+    found: list[_Loaded] = []
+    for record in sorted(project.record.annotations, key=lambda one: one.saved):
+        if not record.voxels_painted or project.annotations / record.file in open_already:
+            continue
+        try:
+            store = KeptAnnotation(project.annotations / record.file)
+            found.append((record, store, store.load()))
+        except Unet3dError as error:
+            found.append(str(error))
+    return found
+
+
+def _find(image: Image, homes: Sequence[Path]) -> tuple[ImageRecord | None, Project | None]:
+    try:
+        record = _record_of(image)
+    except Unet3dError:
+        return None, None
+    return record, find_project(record, homes)
+
+
+def _record_of(image: Image) -> ImageRecord:
+    """Return which image it is.
+
+    Raises
+    ------
+    VolumeError
+        If its voxels cannot be read.
+    """
+    data = image.data[0] if getattr(image, "multiscale", False) else image.data
+    try:
+        return ImageRecord.of(data, path=image_path(image), name=str(image.name))
+    except Exception as error:  # arrays of other plugins raise what they like
+        raise VolumeError(f"'{image.name}' cannot be read: {type(error).__name__}: {error}") from error

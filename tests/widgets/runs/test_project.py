@@ -1,0 +1,189 @@
+"""What is painted in a window is on the disk a moment later, and is there again with its image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.tasks.projects.annotation import KeptAnnotation
+from napari_unet3d.tasks.projects.folder import Project
+from napari_unet3d.widgets.host.preferences import Preferences
+from napari_unet3d.widgets.panels.data.tab import DataPanel
+from napari_unet3d.widgets.runs.session import Session
+
+LONG_MS = 30_000
+VOXELS = np.random.default_rng(0).integers(0, 99, (20, 30, 40)).astype(np.uint16)
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "cells.tif"
+    tifffile.imwrite(path, VOXELS)
+    return path
+
+
+@pytest.fixture
+def preferences(tmp_path):
+    return Preferences(tmp_path / "own" / "models", warm_start=False)
+
+
+@pytest.fixture
+def new_window(qtbot, engine, previewer, preferences):
+    """Return what opens a window: its session and its tab Data. The last one is closed first."""
+    opened = []
+
+    def open_it(path=None) -> DataPanel:
+        close_it()
+        fresh = Session(ViewerModel(), engine, preferences, previewer)
+        panel = DataPanel(fresh)
+        qtbot.addWidget(panel.native)
+        opened.append(fresh)
+        if path is not None:
+            panel.open_path(str(path))
+            qtbot.waitUntil(lambda: fresh.image is not None, timeout=LONG_MS)
+        return panel
+
+    def close_it() -> None:
+        while opened:
+            opened.pop().close()
+
+    yield open_it
+    close_it()
+
+
+def is_saved(panel) -> bool:
+    return panel._session.project.saved_line(panel._session.labels)[0].startswith("Saved")
+
+
+def on_disk(folder) -> np.ndarray:
+    project = Project.open(folder)
+    assert project.record.latest is not None
+    return KeptAnnotation(project.annotations / project.record.latest.file).load()
+
+
+def paint(panel, at, value) -> None:
+    panel._session.labels.paint(at, value)
+
+
+def test_a_stroke_is_on_the_disk_a_moment_later_and_so_is_its_undoing(qtbot, new_window, image):
+    panel, folder = new_window(image), image.parent / "cells.tif.unet3d-project"
+    panel.new_annotation()
+    assert not folder.exists()  # nothing is painted yet
+    paint(panel, (3, 10, 10), 2)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    labels = panel._session.labels
+    np.testing.assert_array_equal(on_disk(folder), labels.data)
+    assert on_disk(folder).any()
+    assert panel._saved.value == "Saved just now in cells.tif.unet3d-project"
+    labels.undo()
+    qtbot.waitUntil(lambda: not on_disk(folder).any(), timeout=LONG_MS)
+    labels.redo()
+    qtbot.waitUntil(lambda: bool(on_disk(folder).any()), timeout=LONG_MS)
+
+
+def test_what_was_painted_is_offered_with_its_image_and_comes_back_as_it_was(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.class_names.value = "background, axon, soma"
+    panel.class_names.native.editingFinished.emit()
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 3)
+    painted = panel._session.labels.data.copy()
+    panel = new_window(image)  # a moment later: the window that was closed has saved
+    qtbot.waitUntil(lambda: panel.resume.visible or panel._session.project.offered is not None, timeout=LONG_MS)
+    assert panel.resume.text.startswith("Go on with your annotation of ")
+    assert panel.resume.native.styleSheet()
+    assert not panel.annotate.native.styleSheet()
+    panel.resume.native.click()
+    qtbot.waitUntil(lambda: panel._session.labels is not None, timeout=LONG_MS)
+    labels = panel._session.labels
+    np.testing.assert_array_equal(labels.data, painted)
+    assert panel._session.annotation.of(labels).meanings == Meanings.painted(("background", "axon", "soma"))
+    assert panel.class_names.value == "background, axon, soma"
+    assert labels.mode == "paint"
+    assert panel._session.project.offered is None
+    # It is the same annotation that is painted further.
+    paint(panel, (9, 20, 20), 2)
+    folder = image.parent / "cells.tif.unet3d-project"
+    qtbot.waitUntil(lambda: bool((on_disk(folder) == 2).any()), timeout=LONG_MS)
+    assert len(list((folder / "annotation").iterdir())) == 1
+
+
+def test_an_empty_window_offers_the_last_project(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel = new_window()
+    (button,) = panel.recent.buttons
+    assert button.text == "Go on with cells.tif"
+    button.native.click()
+    qtbot.waitUntil(lambda: panel._session.labels is not None, timeout=LONG_MS)
+    assert panel._session.image is not None
+    assert (panel._session.labels.data == 2).any()
+
+
+def test_labels_that_were_opened_are_kept_only_when_they_are_changed(qtbot, new_window, image):
+    panel = new_window(image)
+    session = panel._session
+    layer = session.viewer.add_labels(np.ones((20, 30, 40), np.int32))
+    session.labels = layer
+    qtbot.waitUntil(lambda: bool(session.annotation.of(layer).counts), timeout=LONG_MS)
+    session.project.flush()
+    assert not list(image.parent.glob("*.unet3d-project"))
+    layer.data[0, 0, 0] = 5
+    layer.data = layer.data
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    np.testing.assert_array_equal(on_disk(image.parent / "cells.tif.unet3d-project"), layer.data)
+
+
+def test_a_layer_that_is_deleted_is_saved_before(new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel._session.viewer.layers.remove(panel._session.labels)
+    assert on_disk(image.parent / "cells.tif.unet3d-project").any()
+
+
+def test_what_cannot_be_saved_is_said_until_it_can_be(qtbot, new_window, image):
+    panel, blocked = new_window(image), image.parent / "cells.tif.unet3d-project"
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    annotation = next((blocked / "annotation").iterdir())
+    moved = blocked / "annotation" / "moved"
+    annotation.rename(moved)
+    annotation.write_text("in the way")
+    paint(panel, (9, 10, 10), 2)
+    qtbot.waitUntil(lambda: panel._saved.value.startswith("Not saved: "), timeout=LONG_MS)
+    annotation.unlink()
+    moved.rename(annotation)
+    panel._session.project.flush()
+    assert on_disk(blocked)[9].any()
+    assert panel._saved.value.startswith("Saved just now")
+
+
+def test_two_windows_do_not_write_the_same_annotation(qtbot, new_window, image, engine, previewer, preferences):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel._session.project.flush()
+    other = Session(ViewerModel(), engine, preferences, previewer)
+    try:
+        second = DataPanel(other)
+        qtbot.addWidget(second.native)
+        second.open_path(str(image))
+        qtbot.waitUntil(lambda: other.project.offered is not None, timeout=LONG_MS)
+        with notification_manager:
+            before = len(notification_manager.records)
+            second.go_on()
+        assert "open in another window" in notification_manager.records[before].message
+        second.new_annotation()
+        other.labels.paint((5, 5, 5), 1)
+        other.project.flush()
+        assert on_disk(image.parent / "cells.tif 2.unet3d-project").any()
+        assert not (on_disk(image.parent / "cells.tif.unet3d-project") == 1).any()
+    finally:
+        other.close()
