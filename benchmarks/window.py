@@ -30,10 +30,11 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.layers.volumes import layer_volume
+from napari_unet3d.widgets.runs.models import list_models
 from napari_unet3d.widgets.runs.pairs import Pair
 from napari_unet3d.widgets.runs.results import Choices
 from napari_unet3d.widgets.runs.segmentation import Segmentation
-from napari_unet3d.widgets.runs.session import Session, list_models, session_of
+from napari_unet3d.widgets.runs.session import Session, session_of
 from napari_unet3d.widgets.runs.training import Training
 
 PERIOD_MS = 10

@@ -32,7 +32,7 @@ from napari_unet3d.tasks.train.kept.run_folder import RunFolder
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.widgets.layers.view import refresh_boxes
 from napari_unet3d.widgets.plugin.workbench import Workbench
-from napari_unet3d.widgets.runs.session import list_models
+from napari_unet3d.widgets.runs.models import list_models
 from tests.support.balls import balls
 from tests.support.models import random_model
 

@@ -692,7 +692,7 @@ def test_two_windows_share_the_worker_and_the_second_waits_its_turn(
 
 
 def test_voxels_unlike_those_of_the_model_are_said_with_the_factor(panel, session, image):
-    from napari_unet3d.widgets.runs.session import list_models
+    from napari_unet3d.widgets.runs.models import list_models
 
     session.choose_model(list_models(Path("nowhere"))[0])
     panel.update_plan()

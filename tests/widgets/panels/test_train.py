@@ -192,6 +192,86 @@ def test_train_on_starts_from_the_model_and_learns_what_is_painted_now(panel, se
         assert folder.record().data != record.data
 
 
+def test_what_is_painted_during_a_run_is_said_and_taken_in_by_train_on(panel, session, qtbot, ended):
+    panel.start.native.click()
+    painted = session.labels
+    n_before = int(np.count_nonzero(painted.data))
+    painted.paint((5, 30, 30), 2)
+    n_new = int(np.count_nonzero(painted.data)) - n_before
+    assert n_new > 0
+    said = f"{n_new:,} voxels painted since Start. They are learnt when you train on."
+    qtbot.waitUntil(lambda: said in panel.state.progress or not session.training.is_active, timeout=60_000)
+    run = ended()
+    assert run.n_painted == n_before
+    qtbot.waitUntil(lambda: panel.train_on.text == f"Train on with {n_new:,} new voxels", timeout=60_000)
+    painted.undo()
+    qtbot.waitUntil(lambda: panel.train_on.text == "Train 200 steps more", timeout=60_000)
+
+
+def test_an_earlier_run_is_opened_as_it_was_left(panel, session, qtbot, ended):
+    panel.start.native.click()
+    run = ended()
+    # As in a new window, where nothing was chosen.
+    session.training = None
+    panel.form.steps.value = 99
+    panel.update_state()
+    panel.open_run(run.folder)
+    opened = session.training
+    assert opened is not run
+    assert (opened.state, opened.step, opened.spec) == ("done", 6, run.spec)
+    assert opened.best == run.best
+    assert opened.curves.steps == run.curves.steps
+    assert [score.step for score in opened.curves.scored] == [2, 4, 6]
+    assert opened.curves.scored[-1].scores["dice"] == pytest.approx(run.curves.scored[-1].scores["dice"], abs=1e-4)
+    assert [(part.pair, part.box) for part in opened.held_out] == [(part.pair, part.box) for part in run.held_out]
+    assert panel.form.steps.value == 6
+    assert panel.segment.enabled
+    qtbot.waitUntil(lambda: panel.train_on.text == "Train 200 steps more", timeout=60_000)
+    panel.train_on.native.click()
+    assert session.training.start_model == run.best
+    assert ended().state == "done"
+    # What was held out before still is.
+    assert [part.box for part in session.training.held_out] == [part.box for part in run.held_out]
+
+
+def test_a_stopped_run_that_is_opened_goes_on_to_the_bytes_of_an_unbroken_one(panel, session, qtbot, ended, tmp_path):
+    panel.form.steps.value = 40
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 40, timeout=60_000)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.training.step >= 3, timeout=120_000)
+    panel.stop.native.click()
+    stopped = ended()
+    assert stopped.step < 40
+    session.training = None
+    panel.open_run(stopped.folder)
+    qtbot.waitUntil(lambda: panel.start.text == "Continue", timeout=60_000)
+    panel.start.native.click()
+    assert ended().step == 40
+    assert session.training.folder == stopped.folder
+
+
+def test_a_folder_without_a_run_is_refused_in_words(panel, session, tmp_path):
+    with notification_manager:
+        before = len(notification_manager.records)
+        panel.open_run(tmp_path)
+    assert "holds no run to go on with" in notification_manager.records[before].message
+    assert session.training is None
+
+
+def test_what_will_hardly_be_learnt_is_said_before_start(panel, session, qtbot):
+    labels = session.labels
+    assert not panel._doubts.visible or panel._doubts.value == ""
+    data = labels.data.copy()
+    data[data == 2] = 0
+    labels.data = data
+    only = "Only background is painted. Paint other classes too, so that the network can tell them apart."
+    qtbot.waitUntil(lambda: panel._doubts.value == only, timeout=60_000)
+    data = data.copy()
+    data[0, 0, :5] = 2
+    labels.data = data
+    qtbot.waitUntil(lambda: panel._doubts.value.startswith("Only 5 voxels of ball are painted, but "), timeout=60_000)
+
+
 def test_the_model_is_handed_to_segment(panel, session, ended):
     panel.start.native.click()
     run = ended()

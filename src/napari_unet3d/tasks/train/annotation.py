@@ -56,6 +56,10 @@ class TrainingPair:
         return int(self.image.shape[3]) if len(self.image.shape) == 4 else 1
 
 
+# A class that has fewer voxels than this, and this many times fewer than another, was most likely forgotten.
+_FEW_VOXELS, _MANY_TIMES = 500, 100
+
+
 @dataclass(frozen=True)
 class Painted:
     """What of annotation the choices of a run rest on.
@@ -90,6 +94,28 @@ class Painted:
         voxels = np.sum([profile.sum(axis=0) for profile in profiles], axis=0)
         slicewise = any(is_slicewise(profile) for profile in profiles)
         return cls(class_names, tuple(voxels.tolist()), slicewise, channels, voxel_size)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return why a network may learn little from this, one sentence each.
+
+        Examples
+        --------
+        >>> Painted(("background", "axon"), (524_275, 13)).doubts
+        ('Only 13 voxels of axon are painted, but 524,275 of background. Paint more axon.',)
+        """
+        named = dict(zip(self.class_names, self.voxels, strict=True))
+        there = {name: n for name, n in named.items() if n}
+        if len(there) == 1:
+            (only,) = there
+            return (f"Only {only} is painted. Paint other classes too, so that the network can tell them apart.",)
+        missing = [name for name, n in named.items() if not n]
+        if missing:
+            return (f"No voxel of {', '.join(missing)} is painted; it cannot be learnt.",)
+        (least, few), (most, many) = (pick(named.items(), key=lambda item: item[1]) for pick in (min, max))
+        if few >= _FEW_VOXELS or many < _MANY_TIMES * few:
+            return ()
+        return (f"Only {few:,} voxels of {least} are painted, but {many:,} of {most}. Paint more {least}.",)
 
 
 @dataclass(frozen=True, eq=False)

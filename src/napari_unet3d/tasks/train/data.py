@@ -14,7 +14,7 @@ from napari_unet3d.core.annotation.validation import Split, hold_boxes_out, hold
 from napari_unet3d.core.normalize import Normalization, measure, sample_voxels, settled
 from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.events import HeldOut
-from napari_unet3d.tasks.train.annotation import Annotation, TrainingPair, read_annotation
+from napari_unet3d.tasks.train.annotation import Annotation, Painted, TrainingPair, read_annotation
 from napari_unet3d.tasks.train.spec import TrainSpec
 
 _SAMPLED_VOXELS = 1 << 20
@@ -89,7 +89,7 @@ def read_training_data(pairs: Annotation | Sequence[TrainingPair], spec: TrainSp
         learnt=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.training, strict=True)),
         held_out=tuple(replace(volume, targets=part) for volume, part in zip(volumes, split.held_out, strict=True)),
         boxes=tuple(boxes),
-        notes=tuple(dict.fromkeys([*notes, *_doubts(spec, targets), split.note, *_unscored(spec, split)])),
+        notes=tuple(dict.fromkeys([*notes, *_painted(spec, targets).doubts, split.note, *_unscored(spec, split)])),
         normalization=normalization,
         fingerprints=tuple(_fingerprint(volume, image) for volume, image in zip(volumes, images, strict=True)),
         voxel_size=pairs[0].voxel_size,
@@ -108,13 +108,9 @@ def _annotated(pair: TrainingPair, targets: Targets, spec: TrainSpec, normalizat
     return AnnotatedVolume(pair.image, targets, measure(normalization, pair.image), pair.voxel_size)
 
 
-def _doubts(spec: TrainSpec, volumes: Sequence[Targets]) -> list[str]:
+def _painted(spec: TrainSpec, volumes: Sequence[Targets]) -> Painted:
     counts = np.sum([targets.counts for targets in volumes], axis=0)
-    missing = [name for name, n in zip(spec.class_names, counts, strict=True) if not n]
-    if len(missing) == len(spec.class_names) - 1:
-        (there,) = set(spec.class_names) - set(missing)
-        return [f"Only {there} is annotated; annotate other classes too, so that the network can tell them apart."]
-    return [f"No voxel of {', '.join(missing)} is annotated; it cannot be learnt."] if missing else []
+    return Painted(spec.class_names, tuple(counts.tolist()))
 
 
 def _unscored(spec: TrainSpec, split: Split) -> list[str]:

@@ -43,7 +43,7 @@ def open_demo(viewer: napari.Viewer) -> Workbench:
     """
     from napari_unet3d.sample_data import neuron_layers
     from napari_unet3d.widgets.plugin.commands import open_workbench
-    from napari_unet3d.widgets.runs.session import list_models
+    from napari_unet3d.widgets.runs.models import list_models
 
     (image, image_keywords, _), (mask, mask_keywords, _) = neuron_layers()
     layer = viewer.add_image(image, **image_keywords)

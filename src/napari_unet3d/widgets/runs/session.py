@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -20,8 +18,7 @@ from psygnal import Signal
 from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.network.store import CARD_FILE, DEMO_MODEL, SUFFIX, read_card
-from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE
+from napari_unet3d.network.store import read_card
 from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
 from napari_unet3d.widgets.layers.volumes import (
     LayerVolume,
@@ -36,6 +33,7 @@ from napari_unet3d.widgets.layers.volumes import (
 )
 from napari_unet3d.widgets.runs.annotation import Annotations
 from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
+from napari_unet3d.widgets.runs.models import ListedModel, own_models
 from napari_unet3d.widgets.runs.project import ProjectKeeper
 from napari_unet3d.words import times
 
@@ -278,6 +276,11 @@ class Session(DeviceWatch):
         project = self.project.project_of(self._image)
         return self.preferences.own_folder / "runs" if project is None else project.runs
 
+    @property
+    def own_models(self) -> list[ListedModel]:
+        """Return the user's models, newest first: those in the models folder, and those of training runs."""
+        return own_models(self.preferences.models_folder, {self.runs_folder, self.preferences.own_folder / "runs"})
+
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
         self.segmentation = run
@@ -286,11 +289,15 @@ class Session(DeviceWatch):
 
     def begin_training(self, run: Training) -> None:
         """Make a training run that of this window, and start it."""
+        self.show_training(run)
+        run.begin()
+
+    def show_training(self, run: Training) -> None:
+        """Make a training run that of this window; it may have been begun earlier."""
         if self.training is not None:
             self.training.hide_live()
         self.training = run
         self.training_changed.emit()
-        run.begin()
 
     def release(self, path: Path | None) -> None:
         """Give up the stopped runs that were writing a file, so that another may write it."""
@@ -318,23 +325,6 @@ def _events(layer: Image | None) -> list[Any]:
         return []
     events = layer.events
     return [events.data, events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
-
-
-def list_models(folder: Path) -> list[Path]:
-    """Return the models in a folder, by name, and first the one that comes with the package."""
-    found = []
-    bundled = Path(str(files("napari_unet3d"))) / "models" / DEMO_MODEL
-    if (bundled / CARD_FILE).is_file():
-        found.append(bundled)
-    with suppress(OSError):  # there is none, or it may not be read
-        found += sorted(path for path in folder.iterdir() if os.path.isfile(path / CARD_FILE))
-    return found
-
-
-def model_name(path: Path) -> str:
-    """Return what a model is called in a list; one of a run also by the name of the run."""
-    name = path.name.removesuffix(SUFFIX)
-    return f"{path.parent.name}, {name}" if os.path.isfile(path.parent / RUN_FILE) else name
 
 
 # How long a worker may take to keep what was learnt, after the window has closed.
@@ -403,8 +393,6 @@ __all__ = [
     "Memory",
     "Session",
     "end_session",
-    "list_models",
-    "model_name",
     "session_of",
     "shared_engine",
     "shared_previewer",

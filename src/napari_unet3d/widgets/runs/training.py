@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.events import (
     Checkpointed,
     Event,
@@ -28,7 +30,7 @@ from napari_unet3d.tasks.events import (
 )
 from napari_unet3d.tasks.jobs.train import FOCUS, LIVE, TrainJob, image_of, labels_of
 from napari_unet3d.tasks.train.kept.history import Curves
-from napari_unet3d.tasks.train.kept.run_folder import BEST, LAST
+from napari_unet3d.tasks.train.kept.run_folder import BEST, CHECKPOINT_FILE, LAST, RunFolder, RunRecord
 from napari_unet3d.tasks.train.live import preview_shape
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
@@ -61,6 +63,8 @@ class Training(FollowedRun):
         The run folder.
     start
         The model folder to start from.
+    n_painted
+        How many voxels are painted in all pairs.
 
     Attributes
     ----------
@@ -85,9 +89,11 @@ class Training(FollowedRun):
         spec: TrainSpec,
         folder: Path,
         start: Path | None = None,
+        n_painted: int = 0,
     ) -> None:
         super().__init__(viewer, engine)
         self.pairs, self.spec, self.folder, self.start_model = tuple(pairs), spec, folder, start
+        self.n_painted = n_painted
         self._places = tuple(pair.place() for pair in self.pairs)
         self.curves = Curves(spec.head)
         self.last: StepDone | None = None
@@ -102,6 +108,28 @@ class Training(FollowedRun):
         self._focus = np.zeros((1, 1, 4), np.int32)
         self._live = np.zeros(preview_shape(spec.network, self.pairs[0].image.shape), np.uint8)
         self.preview = self._live
+
+    @classmethod
+    def opened(cls, viewer: ViewerModel, engine: Engine, pairs: Sequence[Pair], folder: Path) -> Training:
+        """Return a run that was begun earlier, as it was left: it can go on, or be gone on from.
+
+        Raises
+        ------
+        TrainingError
+            If the folder holds no run, or what is there is damaged.
+        Unet3dError
+            If the pairs do not suit.
+        """
+        kept = RunFolder(folder)
+        record = kept.record()
+        run = cls(viewer, engine, pairs, record.spec, folder, None if record.start is None else Path(record.start))
+        rows = kept.history()
+        run.curves = Curves.of_history(rows, record.spec.head)
+        run.last = _last_step(rows, record.spec.steps)
+        run.held_out = list(_held_out(record, run.pairs))
+        run.has_checkpoint = os.path.isfile(folder / CHECKPOINT_FILE)
+        run.state = "done" if run.step >= record.spec.steps else "stopped"
+        return run
 
     @property
     def step(self) -> int:
@@ -232,6 +260,23 @@ class Training(FollowedRun):
     def _on_end(self) -> None:
         # A stopped run keeps its last step, whether or not anybody was told.
         self.has_checkpoint = self.has_checkpoint or os.path.isdir(self.folder / LAST)
+
+
+def _last_step(rows: Sequence[Mapping[str, str]], total: int) -> StepDone | None:
+    """Return the last step of a history; how fast it was is not kept."""
+    steps = [row for row in rows if row["kind"] == "step"]
+    if not steps:
+        return None
+    return StepDone(int(steps[-1]["step"]), total, float(steps[-1]["loss"] or "nan"), 0.0, math.inf, 0.0, 0.0)
+
+
+def _held_out(record: RunRecord, pairs: Sequence[Pair]) -> Iterator[HeldOut]:
+    """Yield what a run held out, as far as its pairs are there."""
+    for told in record.held_out:
+        number, _, box = told.partition(": ")
+        if number.isdecimal() and int(number) < len(pairs):
+            with suppress(Unet3dError):
+                yield HeldOut(int(number), Box.parse(box, pairs[int(number)].image.shape), 0)
 
 
 def _spatial(point: Sequence[float]) -> Sequence[float]:

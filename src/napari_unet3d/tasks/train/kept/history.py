@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,30 @@ class Curves:
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     scored: list[Validated] = field(default_factory=list)
+
+    @classmethod
+    def of_history(cls, rows: Iterable[Mapping[str, str]], head: Head) -> Curves:
+        """Return the curves of a run that was kept, from the rows of its history."""
+        curves = cls(head)
+        for row in rows:
+            step = int(row["step"])
+            if row["kind"] == "step":
+                curves.steps.append(step)
+                curves.losses.append(float(row["loss"] or "nan"))
+            elif (found := scores_in(row, head)) is not None:
+                curves.scored.append(
+                    Validated(
+                        step,
+                        found.loss,
+                        found.scores,
+                        found.voxels,
+                        is_best=False,
+                        names=head.scored,
+                        intervals=found.intervals,
+                        mean_interval=found.mean_interval,
+                    )
+                )
+        return curves
 
     def forget_after(self, step: int) -> None:
         """Cut everything after a step, from which a run goes on."""

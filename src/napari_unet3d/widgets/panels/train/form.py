@@ -99,6 +99,10 @@ class TrainForm:
             text="Save as a job...",
             tooltip="Save these choices to a file that `napari-unet3d run` computes, here or on another machine.",
         )
+        self.open_run = PushButton(
+            text="Open a run...",
+            tooltip="Show an earlier run of this image: go on where it stopped, or train on from its model.",
+        )
         self.main = panel.column(
             panel.row(self.start, label="Start from"),
             panel.row(self.preset, label="Preset"),
@@ -110,7 +114,7 @@ class TrainForm:
             panel.row(self.patch, self.batch, label="patch, batch"),
             panel.row(self.rate, self.every, label="rate, score every"),
             panel.row(self.patience, self.seed, label="patience, seed"),
-            panel.row(self.save_job),
+            panel.row(self.open_run, self.save_job),
         )
         self.more = panel.Foldable("More", content)
         counts = (self.steps, self.blocks, self.flat, self.filters, self.batch, self.every, self.patience, self.seed)

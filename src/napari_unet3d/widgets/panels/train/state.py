@@ -43,6 +43,8 @@ class Planned:
         Labels say that they lie elsewhere than their image, and have its shape.
     class_names, voxels
         How much of each class is painted.
+    doubts
+        Why little may be learnt from that, one sentence each.
     """
 
     spec: TrainSpec | None = None
@@ -51,6 +53,7 @@ class Planned:
     can_lay: bool = False
     class_names: tuple[str, ...] = ()
     voxels: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class RunFacts:
         It learns what Start would learn, from the same model.
     has_model, has_preview, has_held_out
         What there is to segment with, to correct by and to outline.
+    n_painted
+        Voxels that were painted when it was begun.
     sentence, held_out
         What is said of it.
     """
@@ -84,6 +89,7 @@ class RunFacts:
     has_model: bool = False
     has_preview: bool = False
     has_held_out: bool = False
+    n_painted: int = 0
     sentence: str = ""
     held_out: str = ""
 
@@ -101,6 +107,7 @@ class RunFacts:
             has_model=run.best is not None,
             has_preview=run.previewed is not None,
             has_held_out=bool(run.held_out),
+            n_painted=run.n_painted,
             sentence=describe_run(run),
             held_out=next((text for text in run.notes if KEPT in text), ""),
         )
@@ -120,6 +127,7 @@ class TrainState:
     step: int = 0
     steps: int = 1
     has_train_on: bool = False
+    train_on: str = ""
     can_segment: bool = False
     is_segment_next: bool = False
     can_correct: bool = False
@@ -139,6 +147,17 @@ class TrainState:
 
 
 _CONTINUE = "Continue"
+# What one more round takes where nothing new was painted.
+MORE_STEPS = 200
+
+
+def _train_on(new: int) -> str:
+    """Return what the button says that goes on from the model of a run."""
+    return f"Train on with {new:,} new voxels" if new else f"Train {MORE_STEPS} steps more"
+
+
+def _painted_since(new: int) -> str:
+    return f"{new:,} voxels painted since Start. They are learnt when you train on."
 
 
 def resolve_spec(
@@ -221,6 +240,7 @@ def resolve(planned: Planned, run: RunFacts | None, *, has_labels: bool, problem
     if run.can_go_on and run.is_of_these and run.spec == planned.spec:
         start = _CONTINUE
     is_start_next = not run.has_model or start == _CONTINUE
+    new = max(0, sum(planned.voxels) - run.n_painted) if run.is_of_these or run.is_active else 0
     return TrainState(
         planned,
         start=start,
@@ -232,10 +252,11 @@ def resolve(planned: Planned, run: RunFacts | None, *, has_labels: bool, problem
         step=min(run.step, run.spec.steps),
         steps=run.spec.steps,
         has_train_on=run.has_model and not run.is_active,
+        train_on=_train_on(new),
         can_segment=run.has_model,
         is_segment_next=not is_start_next and not run.is_active,
         can_correct=run.has_preview and has_labels,
         can_show_held_out=run.has_held_out,
-        progress=run.sentence,
+        progress=run.sentence if not new or not run.is_active else f"{run.sentence}\n{_painted_since(new)}",
         held_out=run.held_out,
     )

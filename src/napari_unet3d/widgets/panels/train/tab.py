@@ -12,12 +12,14 @@ from magicgui.widgets import CheckBox, Container, ProgressBar, PushButton
 from napari_unet3d.core.annotation.validation import KEPT
 from napari_unet3d.errors import SpecError, Unet3dError
 from napari_unet3d.tasks.speeds import known_training_speed
+from napari_unet3d.tasks.train.choosing import TrainChoices
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.class_table import ClassTable
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.panels.train.form import TrainForm
 from napari_unet3d.widgets.panels.train.state import (
+    MORE_STEPS,
     Planned,
     RunFacts,
     TrainState,
@@ -92,11 +94,11 @@ class TrainPanel(Container):
         )
         self.form = TrainForm(self._changed)
         self._plan = panel.text()
+        self._doubts = panel.text(tone="warning")
         self.start = panel.main_button("Start", "Start training. You can use napari meanwhile.")
         self.stop = PushButton(text="Stop", tooltip="Stop after the present step and keep everything that was learnt.")
         self.train_on = PushButton(
-            text="Train on with my corrections",
-            tooltip="Start a new run from this model, with what is painted now.",
+            text="Train on", tooltip="Start a new run from this model, with all that is painted now."
         )
         self.progress = ProgressBar(min=0, max=1, value=0, visible=False)
         self._state = panel.text()
@@ -115,6 +117,7 @@ class TrainPanel(Container):
         )
         self._below = panel.column(
             self._plan,
+            self._doubts,
             panel.row(self.start, self.stop),
             self.train_on,
             self.progress,
@@ -139,6 +142,7 @@ class TrainPanel(Container):
             (self.segment, self._on_segment),
             (self.correct, self.correct_here),
             (self.form.save_job, self._on_save_job),
+            (self.form.open_run, self._on_open_run),
         ):
             button.changed.connect(lambda *_, call=call: call())
         self.live.changed.connect(self._on_live)
@@ -189,11 +193,18 @@ class TrainPanel(Container):
 
     def look(self) -> None:
         """Derive what Start would do from what is known of the annotation, and show it."""
-        if self._session.training is not None and self._session.training.is_active:
-            return
+        is_active = self._session.training is not None and self._session.training.is_active
         try:
             pairs = self.pairs()
+            if is_active:
+                # What Start would do does not matter now; what was painted meanwhile does.
+                voxels = voxels_painted(pairs, self._session.annotation)
+                self._planned = replace(self._planned, voxels=voxels)
+                self.update_state()
+                return
         except Unet3dError as error:
+            if is_active:
+                return
             self._planned = Planned(sentence=str(error))
         else:
             self._planned = self._plan_of(pairs)
@@ -202,11 +213,13 @@ class TrainPanel(Container):
     def _plan_of(self, pairs: Sequence[Pair]) -> Planned:
         session = self._session
         card = session.card if self._takes_model() else None
-        spec = None
+        spec: TrainSpec | None = None
+        doubts: tuple[str, ...] = ()
         try:
             if not self.form.is_new and card is None:
                 raise SpecError("Choose a model to start from in Segment, or start from a new network.")
             painted = painted_of(pairs, session.annotation)
+            doubts = painted.doubts
             spec, sentence = resolve_spec(painted, self.form.choices, card, session.device(), known_training_speed)
         except Unet3dError as error:
             sentence = str(error)
@@ -217,6 +230,7 @@ class TrainPanel(Container):
             any(pair.can_be_laid for pair in pairs),
             pairs[0].meanings.class_names,
             voxels_painted(pairs, session.annotation),
+            doubts,
         )
 
     def _changed(self, *_: Any) -> None:
@@ -259,12 +273,14 @@ class TrainPanel(Container):
     def _show(self, state: TrainState) -> None:
         planned = state.planned
         panel.say(self._plan, planned.sentence)
+        panel.say(self._doubts, "" if state.is_active else "\n".join(planned.doubts))
         panel.say(self._pairs_text, "\n".join(planned.pairs))
         self.lay.visible = planned.can_lay
         panel.highlight(self.lay, True)
         self._table.show_annotation(planned.class_names, planned.voxels)
         self.start.text, self.start.enabled = state.start, state.can_start
         self.stop.enabled, self.train_on.visible = state.can_stop, state.has_train_on
+        self.train_on.text = state.train_on
         panel.highlight(self.start, state.is_start_next)
         panel.highlight(self.segment, state.is_segment_next)
         self.progress.visible = state.is_active
@@ -308,7 +324,8 @@ class TrainPanel(Container):
             if chosen is None:
                 return
             folder = new_run_folder(session.runs_folder, pairs[0].image.layer.name)
-            run = Training(session.viewer, session.engine, pairs, chosen, folder, start)
+            n_painted = sum(voxels_painted(pairs, session.annotation))
+            run = Training(session.viewer, session.engine, pairs, chosen, folder, start, n_painted)
         except Unet3dError as error:
             notify_error(error)
             return
@@ -335,10 +352,34 @@ class TrainPanel(Container):
         run = self._session.training
         if run is None or run.best is None:
             return
+        has_new = sum(self._planned.voxels) > run.n_painted
+        steps = self.form.steps.value if has_new else min(MORE_STEPS, self.form.steps.value)
         try:
-            self.begin(run.best, spec=choose_corrections(run, self.pairs(), steps=self.form.steps.value))
+            self.begin(run.best, spec=choose_corrections(run, self.pairs(), steps=steps))
         except Unet3dError as error:
             notify_error(error)
+
+    def _on_open_run(self) -> None:
+        from qtpy.QtWidgets import QFileDialog
+
+        start = str(self._session.runs_folder)
+        if folder := QFileDialog.getExistingDirectory(self.native, "The folder of a training run", start):
+            self.open_run(Path(folder))
+
+    def open_run(self, folder: Path) -> None:
+        """Show a run that was begun earlier as the run of this window, with its choices in the form."""
+        session = self._session
+        try:
+            if session.training is not None and session.training.is_active:
+                raise SpecError("Stop the run that is going on first.")
+            run = Training.opened(session.viewer, session.engine, self.pairs(), folder)
+        except Unet3dError as error:
+            notify_error(error)
+            return
+        run.n_painted = sum(voxels_painted(run.pairs, session.annotation))
+        self.form.choices = TrainChoices.of(run.spec)
+        session.show_training(run)
+        self._later()
 
     def _on_stop(self) -> None:
         if self._session.training is not None:
@@ -395,7 +436,8 @@ class TrainPanel(Container):
         self.plot.show_curves(run.curves)
 
     def _on_note(self, sentence: str) -> None:
-        if KEPT not in sentence:
+        # What is said beside Start, and below it, is not said again.
+        if KEPT not in sentence and sentence not in self._planned.doubts:
             notify(sentence)
 
     def _on_run(self) -> None:
