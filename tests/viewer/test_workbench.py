@@ -408,3 +408,33 @@ def _in(z, value, painted):
     """Return where a value is in a slice, as the indices of a stroke."""
     y, x = np.nonzero(painted[z] == value)
     return np.full(len(y), z), y, x
+
+
+def test_a_box_is_drawn_and_its_slices_are_typed_with_all_that_is_offered_at_once(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.open_sample("napari-unet3d", "neurons")
+    workbench = opened(viewer)
+    workbench.show_tab("Segment")
+    form = workbench.segment.form
+    offered = [form.output.native.itemText(n) for n in range(form.output.native.count())]
+    assert offered == ["labels", "probability of background", "probability of neurite"]
+    click(qtbot, form.draw)
+    viewer.layers["region"].add_rectangles(np.array([[48, 20, 30], [48, 20, 90], [48, 60, 90], [48, 60, 30]]))
+    first, last = form.box.first[0].native, form.box.last[0].native
+    qtbot.waitUntil(first.isVisible, timeout=LONG_MS)
+    for field, number in ((first, 40), (last, 55)):
+        field.selectAll()
+        qtbot.keyClicks(field.lineEdit(), str(number))
+        qtbot.keyClick(field.lineEdit(), Qt.Key.Key_Return)
+    region = Box((40, 56), (20, 60), (30, 90))
+    qtbot.waitUntil(lambda: workbench.segment.plan is not None and workbench.segment.plan.region == region)
+    for z, is_shown in ((40, True), (55, True), (56, False), (48, True)):
+        viewer.dims.set_current_step(0, z)
+        assert bool(len(viewer.layers["region"].data)) == is_shown
+    form.device.value = "cpu"
+    dock = workbench.parent()
+    dock.setFloating(True)
+    QApplication.processEvents()
+    dock.setFloating(False)
+    assert form.device.value == "cpu"
+    assert form.output.native.count() == 3

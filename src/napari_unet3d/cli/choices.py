@@ -36,6 +36,7 @@ def predict_spec(
     class_names: Sequence[str] = (),
     device: str = "auto",
     nonfinite: str = "refuse",
+    first_result: float | None = None,
     **cleaning: Any,
 ) -> PredictSpec:
     """Return the spec of a run from what was typed; `cleaning` is as for `cleanup_choices`."""
@@ -54,6 +55,7 @@ def predict_spec(
         "emphasis": () if emphasis is None else doublings(emphasis, class_names),
         "device": device,
         "nonfinite": nonfinite,
+        "first_result": first_result,
     }
     try:
         return PredictSpec(**choices)

@@ -11,12 +11,30 @@ from napari_unet3d.core.boxes import Box
 
 @dataclass(frozen=True)
 class Started:
-    """The work is planned and begins: `total` steps, with one input shape, on one device."""
+    """The work is planned and begins: `total` steps, with one input shape, on one device.
+
+    Attributes
+    ----------
+    total
+        Number of steps or tiles.
+    input_shape
+        (z, y, x) in voxels.
+    device
+        What a person calls the place where it is computed.
+    peak_bytes
+        Memory at the worst moment.
+    tile_seconds
+        How long a tile is expected to take; None where nothing is known.
+    is_glance
+        The one tile of this part is there to be seen soon; the others follow with another `Started`.
+    """
 
     total: int
     input_shape: tuple[int, int, int]
     device: str
     peak_bytes: int
+    tile_seconds: float | None = None
+    is_glance: bool = False
 
 
 @dataclass(frozen=True)

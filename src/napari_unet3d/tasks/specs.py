@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PositiveFloat,
     PositiveInt,
     SerializationInfo,
     ValidationError,
@@ -87,6 +88,9 @@ class PredictSpec(Spec):
     emphasis
         To find more or less of a class than that: each 1 doubles its odds, each -1 halves them. One number for each
         class; none leaves all as they are.
+    first_result
+        Seconds after which a first tile should be there: tiles are smaller then, as long as that is at most 15 % more
+        work, and what is looked at comes first. None takes the tiles with the least work. The result is the same.
     """
 
     output: Literal["labels", "probabilities"] = "labels"
@@ -98,6 +102,7 @@ class PredictSpec(Spec):
     tile_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     prior: Literal["volume", "training"] | tuple[_Share, ...] = "volume"
     emphasis: tuple[_Doublings, ...] = ()
+    first_result: PositiveFloat | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> PredictSpec:

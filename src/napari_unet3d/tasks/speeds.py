@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -16,15 +17,38 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import OutputError
 from napari_unet3d.small_files import read_json
 
-
-def known_speed(device: str, spec: NetworkSpec) -> float | None:
-    """Return the operations per second that a device last did with such a network, or None."""
-    return _known_speed(_key(device, spec))
+# Tiles of 0.1, 1, 10, .. GFLOP, and all that are larger.
+_SIZE_CLASSES = 6
 
 
-def remember_speed(device: str, spec: NetworkSpec, flops_per_second: float) -> None:
-    """Keep the speed for the next plan; where the folder cannot be written nothing is kept."""
-    _keep(_key(device, spec), flops_per_second)
+def known_speed(device: str, spec: NetworkSpec, tile_flops: float = math.inf) -> float | None:
+    """Return how fast a device last was with such a network, or None.
+
+    Parameters
+    ----------
+    device
+        Its label.
+    spec
+        The network.
+    tile_flops
+        Operations of a tile: small ones are slower, so what is kept of tiles nearest in size is taken.
+
+    Returns
+    -------
+    float or None
+        Operations per second.
+    """
+    kept = [
+        (abs(_size_class(tile_flops) - size), -size, speed)
+        for size in range(_SIZE_CLASSES)
+        if (speed := _known_speed(_tile_key(device, spec, size))) is not None
+    ]
+    return min(kept)[2] if kept else _known_speed(_key(device, spec))
+
+
+def remember_speed(device: str, spec: NetworkSpec, flops_per_second: float, tile_flops: float) -> None:
+    """Keep the speed of tiles of so many operations; where the folder cannot be written nothing is kept."""
+    _keep(_tile_key(device, spec, _size_class(tile_flops)), flops_per_second)
 
 
 def known_training_speed(device: str, spec: NetworkSpec) -> float | None:
@@ -68,6 +92,16 @@ def _path() -> Path:
 def _key(device: str, spec: NetworkSpec) -> str:
     # The speed depends on the width of the layers, hardly on their number.
     return f"{device} | {spec.filters} filters"
+
+
+def _tile_key(device: str, spec: NetworkSpec, size: int) -> str:
+    return f"{_key(device, spec)} | tiles of 1e{8 + size} operations"
+
+
+def _size_class(tile_flops: float) -> int:
+    if math.isinf(tile_flops):
+        return _SIZE_CLASSES - 1
+    return min(max(math.floor(math.log10(max(tile_flops, 1.0))) - 8, 0), _SIZE_CLASSES - 1)
 
 
 def _difference_key(conditions: str, spec: NetworkSpec) -> str:

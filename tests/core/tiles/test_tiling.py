@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -171,3 +172,43 @@ def test_a_volume_of_terabytes_is_planned_at_once_without_listing_its_tiles():
     assert len(plan) > 100_000
     last = plan.tile(*(n - 1 for n in plan.counts))
     assert tuple(stop for _, stop in last.write) == (10_000, 50_000, 50_000)
+
+
+@st.composite
+def small_plans(draw):
+    """Draw the cheapest plan of a region and one with smaller tiles, and what that may cost."""
+    spec = NetworkSpec(blocks=draw(st.integers(0, 2)), filters=draw(st.sampled_from([1, 8])))
+    shape = draw(st.tuples(*[st.integers(1, 400)] * 3))
+    known = {"memory": draw(st.sampled_from([None, 300 << 20, 2 << 30]))}
+    if draw(st.booleans()):
+        known["region"] = Box(*((draw(st.integers(0, n - 1)), n) for n in shape))
+    try:
+        cheapest = plan_tiles(shape, spec, **known)
+    except MemoryBudgetError:
+        cheapest = plan_tiles(shape, spec, **(known := {**known, "memory": None}))
+    extra, wanted = draw(st.sampled_from([0.0, 0.1, 0.15, math.inf])), cheapest.flops / draw(st.integers(1, 64))
+    return cheapest, plan_tiles(shape, spec, tile_flops=wanted, extra_work=extra, **known), extra, wanted, known
+
+
+@given(small_plans())
+@settings(deadline=None)
+def test_smaller_tiles_cover_the_same_region_within_the_memory_and_the_work_that_is_allowed(drawn):
+    cheapest, small, extra, wanted, known = drawn
+    assert small.region == cheapest.region
+    assert cheapest.flops <= small.flops <= (1 + extra) * cheapest.flops
+    assert known["memory"] is None or small.peak_bytes <= known["memory"]
+    assert small.tile_flops <= max(wanted, cheapest.tile_flops)
+    starts, stops = zip(*(small.edges(axis) for axis in range(3)), strict=True)
+    for (first, last), begin, end in zip(small.region, starts, stops, strict=True):
+        assert begin[0] == first
+        assert end[-1] == last
+        np.testing.assert_array_equal(begin[1:], end[:-1])
+
+
+def test_small_tiles_are_no_smaller_than_is_asked_for():
+    spec = NetworkSpec()
+    cheapest = plan_tiles((303, 303, 303), spec, memory=8 << 30)
+    same = plan_tiles((303, 303, 303), spec, memory=8 << 30, tile_flops=cheapest.tile_flops, extra_work=1.0)
+    assert same == cheapest
+    half = plan_tiles((303, 303, 303), spec, memory=8 << 30, tile_flops=0.6 * cheapest.tile_flops, extra_work=0.15)
+    assert (len(cheapest), len(half)) == (4, 8)

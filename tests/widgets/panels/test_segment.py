@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -373,11 +374,82 @@ def test_a_region_becomes_a_layer_of_its_size_in_its_place(qtbot, panel, session
 
 
 def test_a_region_that_leaves_the_volume_is_said_before_start(panel, image):
-    panel.form.region_kind.value = "box"
-    panel.form.region_text.value = "0:99,:,:"
+    panel.form.spec = PredictSpec(region=Box((0, 99), (0, 61), (0, 92)))
     panel.update_plan()
-    assert "leaves the volume along z: 0:99 of 0:40" in panel.state.planned.sentence
+    assert "0:99,0:61,0:92 (z, y, x) is empty or leaves the volume" in panel.state.planned.sentence
     assert not panel.start.enabled
+    # The field ends with the volume, and what is typed counts.
+    panel.form.box.first[0].native.setValue(3)
+    assert panel.form.spec.region == Box((3, 40), (0, 61), (0, 92))
+
+
+def type_into(qtbot, field, number):
+    field.native.selectAll()
+    qtbot.keyClicks(field.native.lineEdit(), str(number))
+    qtbot.keyClick(field.native.lineEdit(), Qt.Key.Key_Return)
+
+
+def rectangle(viewer):
+    (shown,) = viewer.layers["region"].data
+    return shown.min(0).tolist(), shown.max(0).tolist()
+
+
+def test_a_box_is_typed_as_the_slider_counts_and_shown_where_it_meets_the_slice(qtbot, panel, viewer, image):
+    viewer.layers.selection.active = image
+    viewer.dims.set_current_step(0, 10)
+    panel.form.region_kind.value = "box"
+    assert panel.form.spec.region == Box.whole((40, 61, 92))
+    assert len(viewer.layers) == 1
+    type_into(qtbot, panel.form.box.last[1], 29)
+    type_into(qtbot, panel.form.box.first[0], 8)
+    type_into(qtbot, panel.form.box.last[0], 12)
+    assert panel.form.spec.region == Box((8, 13), (0, 30), (0, 92))
+    assert rectangle(viewer) == ([10, -0.5, -0.5], [10, 29.5, 91.5])
+    assert viewer.layers.selection.active is image
+    viewer.dims.set_current_step(0, 12)
+    assert rectangle(viewer)[0][0] == 12
+    viewer.dims.set_current_step(0, 13)
+    assert not len(viewer.layers["region"].data)
+    viewer.dims.set_current_step(0, 8)
+    assert rectangle(viewer)[0][0] == 8
+    assert panel.form.spec.region == Box((8, 13), (0, 30), (0, 92))
+    panel.form.region_kind.value = "all"
+    assert not viewer.layers["region"].visible
+
+
+def test_the_rows_follow_what_is_drawn_and_keep_the_slices(qtbot, panel, viewer, image):
+    viewer.dims.set_current_step(0, 10)
+    panel.form.region_kind.value = "box"
+    type_into(qtbot, panel.form.box.first[0], 8)
+    panel.form.draw.native.click()
+    viewer.layers["region"].add_rectangles(np.array([[10, 4.2, 7], [10, 4.2, 30], [10, 20, 30], [10, 20, 7]]))
+    assert panel.form.spec.region == Box((8, 40), (4, 20), (7, 30))
+    assert [field.value for field in (*panel.form.box.first, *panel.form.box.last)] == [8, 4, 7, 39, 19, 29]
+    # In another slice there is one rectangle, that of the box.
+    viewer.dims.set_current_step(0, 20)
+    assert rectangle(viewer) == ([20, 3.5, 6.5], [20, 19.5, 29.5])
+    # Where the box is not, a rectangle begins a new one.
+    viewer.dims.set_current_step(0, 2)
+    viewer.layers["region"].add_rectangles(np.array([[2, 4, 7], [2, 4, 30], [2, 20, 30], [2, 20, 7]]))
+    assert panel.form.spec.region == Box((0, 40), (4, 20), (7, 30))
+
+
+def test_a_last_slice_before_the_first_takes_it_along(qtbot, panel, image):
+    panel.form.region_kind.value = "box"
+    type_into(qtbot, panel.form.box.first[0], 30)
+    type_into(qtbot, panel.form.box.last[0], 20)
+    assert panel.form.spec.region.z == (20, 21)
+    type_into(qtbot, panel.form.box.first[0], 25)
+    assert panel.form.spec.region.z == (25, 26)
+
+
+def test_the_box_of_another_image_ends_with_this_one(panel, session, viewer, image):
+    panel.form.region_kind.value = "box"
+    session.image = viewer.add_image(np.zeros((20, 90, 30), np.uint8))
+    assert panel.form.spec.region == Box.whole((20, 90, 30))
+    panel.form.box.first[1].native.setValue(80)
+    session.image = image
+    assert panel.form.spec.region.y == (60, 61)
 
 
 def test_what_is_in_view_is_a_slab_around_the_shown_slice(panel, viewer, image):
@@ -451,8 +523,7 @@ def test_a_stopped_run_gives_its_file_up_when_it_is_begun_anew(qtbot, panel, ses
 
 def test_the_probability_of_a_narrow_region_is_no_colour_image(qtbot, panel, session, viewer, image):
     panel.form.output.value = "probability of class 1"
-    panel.form.region_kind.value = "box"
-    panel.form.region_text.value = "0:40,0:61,4:7"
+    panel.form.spec = panel.form.spec.model_copy(update={"region": Box((0, 40), (0, 61), (4, 7))})
     panel.update_plan()
     panel.start.native.click()
     ended(qtbot, session)
@@ -758,7 +829,7 @@ def test_a_saved_job_gives_the_bytes_of_the_window(panel, session, viewer, volum
     layer = add_layer(viewer, layer_data(read_volume(source))) if is_on_disk else viewer.add_image(volume)
     layer.scale, layer.units = (0.6, 0.2, 0.1), ("um",) * 3
     session.image = layer
-    panel.form.region_kind.value, panel.form.region_text.value = "box", "4:30,:,:"
+    panel.form.spec = PredictSpec(region=Box((4, 30), (0, 61), (0, 92)))
     panel.update_plan()
     panel.start.native.click()
     ended(qtbot, session)

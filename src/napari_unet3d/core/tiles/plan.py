@@ -8,7 +8,6 @@ border voxel is repeated). No network and no files here: a volume is anything wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import AXES, Box, Shape
-from napari_unet3d.core.unet.costs import flops, flops_grid, peak_bytes, peak_grid
+from napari_unet3d.core.tiles.sizes import Inputs, lengths_on_grid, n_tiles, queue_bytes
+from napari_unet3d.core.unet.costs import flops, peak_bytes
 from napari_unet3d.core.unet.geometry import Geometry
 from napari_unet3d.core.unet.spec import NetworkSpec
-from napari_unet3d.errors import MemoryBudgetError, SizeError
+from napari_unet3d.errors import SizeError
 from napari_unet3d.words import times
-
-# A run holds the tile being computed and, in the bounded queues, up to two read ahead; see `tasks.segment.predict`.
-TILES_READ_AHEAD = 2
-# A single tile of more voxels along an axis than this gains less than 1 % and would not let Cancel act for minutes.
-_LONGEST = 1024
 
 
 class Readable(Protocol):
@@ -114,7 +109,7 @@ class TilePlan:
     def counts(self) -> Shape:
         """Return the number of tiles along every axis."""
         z, y, x = (
-            _n_tiles(stop - start // step * step, out, step)
+            n_tiles(stop - start // step * step, out, step)
             for (start, stop), out, step in zip(self.region, self.output_shape, self._geometry.alignment, strict=True)
         )
         return z, y, x
@@ -154,10 +149,15 @@ class TilePlan:
         origin, stride, end = self._origins[axis], max(self.stride[axis], 1), self.counts[axis] - 1
         return slice(min((first - origin) // stride, end), min((last - 1 - origin) // stride, end) + 1)
 
+    @cached_property
+    def tile_flops(self) -> int:
+        """Return the operations of one tile."""
+        return flops(self.input_shape, self.spec)
+
     @property
     def flops(self) -> int:
         """Return the operations of all tiles."""
-        return len(self) * flops(self.input_shape, self.spec)
+        return len(self) * self.tile_flops
 
     @cached_property
     def flops_over_ideal(self) -> float:
@@ -172,18 +172,13 @@ class TilePlan:
             self.reading_bytes
             + peak_bytes(self.input_shape, self.spec, bytes_per_value=self.bytes_per_value)
             + int(
-                _queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
+                queue_bytes(np.prod(self.input_shape, dtype=float), np.prod(self.output_shape, dtype=float), self.spec)
             )
         )
 
     def seconds(self, flops_per_second: float) -> float:
         """Return the time the tiles take on a machine of that speed."""
         return self.flops / flops_per_second
-
-
-def _queue_bytes(inputs: Any, outputs: Any, spec: NetworkSpec) -> Any:
-    ahead = TILES_READ_AHEAD + 1
-    return 4 * ahead * (inputs * spec.channels + outputs * spec.classes)
 
 
 def plan_tiles(
@@ -195,8 +190,10 @@ def plan_tiles(
     tile_shape: Sequence[int] | None = None,
     bytes_per_value: int = 4,
     reading_bytes: int = 0,
+    tile_flops: float | None = None,
+    extra_work: float = 0.0,
 ) -> TilePlan:
-    """Plan the tiles of a volume with the fewest operations that the memory allows.
+    """Plan the tiles of a volume with the fewest operations that the memory allows, or smaller ones.
 
     Parameters
     ----------
@@ -214,6 +211,10 @@ def plan_tiles(
         4 for float32, 2 for mixed precision.
     reading_bytes
         Share of the memory for reading the volume: decoded pieces that are kept, and the one being decoded.
+    tile_flops
+        Operations that one tile should take at most, so that a result is seen soon; None asks for nothing.
+    extra_work
+        What that may cost: the share of operations that all tiles together take more than the cheapest ones.
 
     Raises
     ------
@@ -236,53 +237,17 @@ def plan_tiles(
     if box.n_voxels == 0 or box.intersection(box) != box.intersection(whole):
         raise SizeError(f"The region {box} (z, y, x) is empty or leaves the volume, which is {whole}.")
     if tile_shape is None:
-        chosen = _cheapest_input(box, spec, memory, bytes_per_value, reading_bytes)
+        inputs = Inputs(box, spec, memory, bytes_per_value=bytes_per_value, reading_bytes=reading_bytes)
+        chosen = inputs.cheapest() if tile_flops is None else inputs.small(tile_flops, extra_work)
     else:
         chosen = _check_input(tile_shape, box, spec)
     return TilePlan(spec, (z, y, x), box, chosen, bytes_per_value, reading_bytes)
 
 
-def _cheapest_input(
-    region: Box, spec: NetworkSpec, memory: int | None, bytes_per_value: int, reading_bytes: int
-) -> Shape:
-    geometry = spec.geometry
-    lengths = _lengths_on_grid(region, spec)
-    sizes = [_candidates(length, axis, geometry) for axis, length in enumerate(lengths)]
-    inputs = _outer(*(np.array(s, float) for s in sizes))
-    outputs = _outer(*(np.array(s, float) - 2 * n for s, n in zip(sizes, geometry.halo, strict=True)))
-    needed = peak_grid(*sizes, spec=spec, bytes_per_value=bytes_per_value) + _queue_bytes(inputs, outputs, spec)
-    needed = needed + reading_bytes
-    counts = _outer(
-        *(
-            np.array([_n_tiles(length, n - 2 * geometry.halo[axis], geometry.alignment[axis]) for n in s], float)
-            for axis, (length, s) in enumerate(zip(lengths, sizes, strict=True))
-        )
-    )
-    cost = counts * flops_grid(*sizes, spec=spec)
-    if memory is not None:
-        if needed.min() > memory:
-            smallest = times(s[0] for s in sizes)
-            raise MemoryBudgetError(
-                f"{memory / 2**20:,.0f} MiB of memory is too little: the smallest tile of this network, {smallest} "
-                f"voxels, takes {math.ceil(needed.min() / 2**20):,} MiB{_reading_text(reading_bytes)}. Allow that "
-                "much, or free some."
-            )
-        cost = np.where(needed <= memory, cost, np.inf)
-    # Of plans that cost the same, the one with the smallest tiles.
-    cheapest = np.flatnonzero(cost == cost.min())
-    best = np.unravel_index(cheapest[np.argmin(needed.flat[cheapest])], cost.shape)
-    z, y, x = (s[i] for s, i in zip(sizes, best, strict=True))
-    return z, y, x
-
-
-def _reading_text(n_bytes: int) -> str:
-    return f", of which reading the volume takes {math.ceil(n_bytes / 2**20):,} MiB" if n_bytes else ""
-
-
 def _check_input(tile_shape: Sequence[int], region: Box, spec: NetworkSpec) -> Shape:
     geometry = spec.geometry
     outputs = geometry.output_shape(tile_shape)
-    for axis, (out, length) in enumerate(zip(outputs, _lengths_on_grid(region, spec), strict=True)):
+    for axis, (out, length) in enumerate(zip(outputs, lengths_on_grid(region, spec), strict=True)):
         step = geometry.alignment[axis]
         if out < min(step, length):
             raise SizeError(
@@ -291,35 +256,6 @@ def _check_input(tile_shape: Sequence[int], region: Box, spec: NetworkSpec) -> S
             )
     z, y, x = (int(n) for n in tile_shape)
     return z, y, x
-
-
-def _lengths_on_grid(region: Box, spec: NetworkSpec) -> list[int]:
-    """Return the voxels to write along every axis, counted from the grid that tiles start on."""
-    return [stop - start // step * step for (start, stop), step in zip(region, spec.geometry.alignment, strict=True)]
-
-
-def _candidates(length: int, axis: int, geometry: Geometry) -> list[int]:
-    """Return the input sizes worth trying: for every number of tiles the smallest that covers `length`."""
-    step = geometry.alignment[axis]
-    longest = min(geometry.input_size_for(length, axis), max(geometry.smallest[axis], _LONGEST))
-    sizes: dict[int, int] = {}
-    for n in geometry.valid_sizes(longest, axis):
-        output = n - 2 * geometry.halo[axis]
-        if output >= min(step, length):
-            sizes.setdefault(_n_tiles(length, output, step), n)
-    return sorted(sizes.values())
-
-
-def _n_tiles(length: int, output: int, step: int) -> int:
-    if length <= output:
-        return 1
-    return 1 - (output - length) // (output // step * step)
-
-
-def _outer(
-    z: npt.NDArray[np.float64], y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    return np.asarray(z[:, None, None] * y[None, :, None] * x[None, None, :])
 
 
 def read_reflected(volume: Readable, box: Box) -> npt.NDArray[Any]:

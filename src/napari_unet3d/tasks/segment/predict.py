@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,8 @@ from napari_unet3d.core.objects.clean_up import (
     evident_classes,
 )
 from napari_unet3d.core.tiles.coverage import Coverage, DoneTiles, nearest_first
-from napari_unet3d.core.tiles.plan import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
+from napari_unet3d.core.tiles.plan import Readable, Tile, TilePlan, plan_tiles, read_reflected
+from napari_unet3d.core.tiles.sizes import TILES_READ_AHEAD
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.processes import return_free_memory
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
@@ -95,6 +97,8 @@ def predict(
     device: str = "The device",
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
+    glance: TilePlan | None = None,
+    expected: float | None = None,
 ) -> Generator[Event, None, PredictResult]:
     """Segment a volume; a generator of events, each a safe point to stop.
 
@@ -118,6 +122,10 @@ def predict(
         What is looked at, in voxels of the volume: the tiles nearest to it come first. The result does not change.
     done
         What an earlier, stopped run over the same region has left in the sinks.
+    glance
+        Smaller tiles over the same region: the one nearest to the focus is computed first, where nothing is done yet.
+    expected
+        Operations per second that the device is known for; None where that is not known.
 
     Raises
     ------
@@ -128,9 +136,11 @@ def predict(
     result = sinks.result
     if tuple(result.shape[:3]) != plan.region.shape:
         raise SpecError(f"The result has the shape {plan.region.shape}; the output that was passed has {result.shape}.")
-    run = _Segmenting(volume, predictor, spec, sinks, scaling, focus)
+    run = _Segmenting(volume, predictor, spec, sinks, scaling, focus, expected)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
+    if glance is not None and not run.coverage:
+        yield from _glance(run, glance, device)
     plan = yield from _all_tiles(run, plan, device)
     if run.n_nonfinite:
         yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
@@ -145,10 +155,19 @@ def predict(
     return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
 
 
+def _glance(run: _Segmenting, plan: TilePlan, device: str) -> Iterator[Event]:
+    """Segment the one tile of a plan that is nearest to what is looked at; without room for it there is none."""
+    yield Started(1, plan.input_shape, device, plan.peak_bytes, run.seconds_of(plan), is_glance=True)
+    try:
+        yield from run.tiles(plan, most=1)
+    except OutOfMemoryError:
+        yield Note(f"{device} ran out of memory. The run goes on.")
+
+
 def _all_tiles(run: _Segmenting, plan: TilePlan, device: str) -> Generator[Event, None, TilePlan]:
     """Segment all tiles, smaller ones each time memory runs out, and return the plan that was carried out."""
     for attempt in range(MAX_SMALLER_PLANS + 1):
-        yield Started(run.n_tiles(plan), plan.input_shape, device, plan.peak_bytes)
+        yield Started(run.n_tiles(plan), plan.input_shape, device, plan.peak_bytes, run.seconds_of(plan))
         try:
             yield from run.tiles(plan)
             break
@@ -185,6 +204,7 @@ class _Segmenting:
     sinks: Sinks
     scaling: Scaling
     focus: Box | None = None
+    expected: float | None = None
     coverage: Coverage = field(default_factory=Coverage)
     n_nonfinite: int = 0
     timings: list[tuple[int, float]] = field(default_factory=list)
@@ -198,12 +218,17 @@ class _Segmenting:
     def n_tiles(self, plan: TilePlan) -> int:
         return sum(not self.coverage.covers(tile.write) for tile in plan) if self.coverage else len(plan)
 
-    def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
-        """Segment the tiles of a plan that are not done yet."""
-        total = self.n_tiles(plan)
+    def seconds_of(self, plan: TilePlan) -> float | None:
+        """Return how long a tile is expected to take; None where nothing is known."""
+        return None if self.expected is None else plan.tile_flops / self.expected
+
+    def tiles(self, plan: TilePlan, *, most: int | None = None) -> Iterator[TileDone]:
+        """Segment the tiles of a plan that are not done yet, or the first `most` of them."""
+        n_missing = self.n_tiles(plan)
+        total = n_missing if most is None else min(most, n_missing)
+        self.timings.clear()
         what: What = "labels" if self.spec.output == "labels" and self.spec.cleanup is None else "probabilities"
-        flops_a_tile = plan.flops // len(plan)
-        begun = time.perf_counter()
+        pace = _Pace(self.seconds_of(plan))
         n_done, margin = 0, plan.spec.geometry.halo
         with _threads("reader", "writer") as (reader, writer):
             writing: deque[tuple[Future[None], Tile]] = deque()
@@ -214,14 +239,13 @@ class _Segmenting:
                 future.result()
                 n_done += 1
                 self.coverage.mark(plan, tile.write)
-                left = (time.perf_counter() - begun) / n_done * (total - n_done)
-                return TileDone(self._in_output(tile.write), n_done, total, left)
+                return TileDone(self._in_output(tile.write), n_done, total, pace.tile_done() * (total - n_done))
 
             try:
-                for tile, voxels in _read_ahead(reader, self._read, self._missing(plan)):
+                for tile, voxels in _read_ahead(reader, self._read, islice(self._missing(plan), most)):
                     computing = time.perf_counter()
                     values = self.predictor(voxels, what)
-                    self.timings.append((flops_a_tile, time.perf_counter() - computing))
+                    self.timings.append((plan.tile_flops, time.perf_counter() - computing))
                     writing.append((writer.submit(self._write, tile, values[tile.crop(margin)]), tile))
                     del voxels, values
                     while writing and (len(writing) > TILES_READ_AHEAD or writing[0][0].done()):
@@ -272,6 +296,30 @@ class _Segmenting:
         region = self.spec.region or Box.whole(box.shape)
         z, y, x = (-start for start, _ in region)
         return box.shifted((z, y, x))
+
+
+class _Pace:
+    """How long a tile takes, without the first, which also pays for the compilation of the graph.
+
+    Parameters
+    ----------
+    expected
+        Seconds that a tile is expected to take; None where nothing is known.
+    """
+
+    def __init__(self, expected: float | None) -> None:
+        self._expected = expected
+        self._begun = self._first = time.perf_counter()
+        self._n = 0
+
+    def tile_done(self) -> float:
+        """Note that a tile is done, and return how many seconds one takes."""
+        now = time.perf_counter()
+        self._n += 1
+        if self._n == 1:
+            self._first = now
+            return now - self._begun if self._expected is None else self._expected
+        return (now - self._first) / (self._n - 1)
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -9,15 +9,16 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.heads.prior import emphasized
 from napari_unet3d.core.normalize import Scaling, measure
 from napari_unet3d.core.tiles.coverage import DoneTiles
-from napari_unet3d.core.tiles.plan import Readable, TilePlan, plan_tiles
+from napari_unet3d.core.tiles.plan import Readable, TilePlan
 from napari_unet3d.errors import OutOfMemoryError
 from napari_unet3d.tasks.events import Event, Note, Progress
 from napari_unet3d.tasks.segment.check_device import check_device
+from napari_unet3d.tasks.segment.planning import plan_glance, plan_run
 from napari_unet3d.tasks.segment.predict import PredictResult, Sinks, predict
 from napari_unet3d.tasks.segment.priors import at_shares, measure_shares
 from napari_unet3d.tasks.segment.shares import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.tasks.speeds import remember_speed
+from napari_unet3d.tasks.speeds import known_speed, remember_speed
 
 if TYPE_CHECKING:
     from napari_unet3d.network.machine.device import Device
@@ -61,15 +62,7 @@ def plan_prediction(
     memory = spec.memory_bytes or usable_memory(device)
     # A GPU has a memory of its own; the reader's is that of the machine.
     reading = 0 if device.is_gpu else share_memory(volume, sink, memory)
-    return plan_tiles(
-        shape,
-        model.spec,
-        memory=memory,
-        region=spec.region,
-        tile_shape=spec.tile_shape,
-        bytes_per_value=device.bytes_per_value,
-        reading_bytes=reading,
-    )
+    return plan_run(shape, model.spec, spec, device, memory=memory, reading_bytes=reading)
 
 
 def segment_into(
@@ -122,6 +115,8 @@ def segment_into(
         device=device.label,
         focus=focus,
         done=done,
+        glance=plan_glance(plan, spec, device),
+        expected=known_speed(device.label, model.spec, plan.tile_flops),
     )
     _remember_speed(result, device)
     return result
@@ -160,4 +155,4 @@ def _remember_speed(result: PredictResult, device: Device) -> None:
         return
     # One short tile says more of the compilation than of the speed.
     if len(result.plan) > 1 or result.plan.flops > _SECONDS_WORTH_REMEMBERING * result.flops_per_second:
-        remember_speed(device.label, result.plan.spec, result.flops_per_second)
+        remember_speed(device.label, result.plan.spec, result.flops_per_second, result.plan.tile_flops)

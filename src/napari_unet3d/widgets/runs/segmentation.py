@@ -7,6 +7,7 @@ renaming, selecting or moving it changes nothing.
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,17 @@ from napari_unet3d.widgets.layers.view import refresh_boxes
 from napari_unet3d.widgets.layers.volumes import LayerVolume
 from napari_unet3d.widgets.runs.follow import FollowedRun
 from napari_unet3d.widgets.runs.results import Choices, make_result
+from napari_unet3d.widgets.runs.tile_clock import TileClock
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_unet3d.engine import Engine
+
+
+# How often the time that is left is told anew.
+_SECONDS_TO_TELL = 1.0
 
 
 class Segmentation(FollowedRun):
@@ -48,18 +54,17 @@ class Segmentation(FollowedRun):
         What fills.
     n_done, n_tiles
         Tiles of the present plan.
-    seconds_left
-        An estimate, or None.
     phase
-        What is done at the moment, `segmenting` or `cleaning up`.
+        What is done at the moment, `a first look`, `segmenting` or `cleaning up`.
     """
 
     def __init__(self, viewer: ViewerModel, engine: Engine, chosen: LayerVolume, choices: Choices) -> None:
         super().__init__(viewer, engine)
         self.chosen, self.choices = chosen, choices
         self.n_done = self.n_tiles = 0
-        self.seconds_left: float | None = None
         self.phase = "segmenting"
+        self._clock = TileClock()
+        self._told_at = 0.0
         self._focus: Box | None = None
         self._done: list[tuple[tuple[int, int, int], list[Box]]] = []
         # Counted as they come: to add up 100,000 tiles ten times a second would stop the window.
@@ -79,6 +84,16 @@ class Segmentation(FollowedRun):
         """Return which share of the region is written, in [0, 1]."""
         # Tiles of a later, smaller plan may have written some voxels once more.
         return min(1.0, self._n_written / self.region.n_voxels)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return an estimate that moves on while a tile is computed, or None."""
+        return self._clock.seconds_left
+
+    @property
+    def fraction(self) -> float:
+        """Return how much of the present plan is done, in [0, 1]; an estimate within a tile."""
+        return min(1.0, (self.n_done + self._clock.within) / max(1, self.n_tiles))
 
     @property
     def holds_file(self) -> bool:
@@ -105,7 +120,7 @@ class Segmentation(FollowedRun):
         if memory_bytes is not None:
             spec = self.choices.spec.model_copy(update={"memory_bytes": memory_bytes})
             self.choices = replace(self.choices, spec=spec)
-        self.n_done, self.seconds_left, self.phase = 0, None, "segmenting"
+        self.n_done, self.phase, self._clock = 0, "segmenting", TileClock()
         done = tuple(DoneTiles(shape, tuple(boxes)) for shape, boxes in self._done)
         job = SegmentJob(
             model=self.choices.model,
@@ -175,15 +190,25 @@ class Segmentation(FollowedRun):
         match event:
             case Started():
                 self.n_done, self.n_tiles = 0, event.total
+                self.phase = "a first look" if event.is_glance else "segmenting"
+                self._clock.begin(event)
                 self._done.append((event.input_shape, []))
             case TileDone():
-                self.n_done, self.seconds_left = event.done, event.seconds_left
+                self.n_done = event.done
+                self._clock.tile_done(event)
+                self._told_at = time.monotonic()
                 self._done[-1][1].append(event.box)
                 self._n_written += event.box.n_voxels
                 self._changed_boxes.append(event.box)
             case Progress():
                 self.phase, self.n_done, self.n_tiles = event.what, event.done, event.total
-                self.seconds_left = None
+                self._clock = TileClock()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._clock.is_running and now - self._told_at >= _SECONDS_TO_TELL:
+            self._told_at = now
+            self.changed.emit()
 
     def _progress(self) -> tuple[int, int]:
         return self.n_done, self.n_tiles
@@ -194,7 +219,7 @@ class Segmentation(FollowedRun):
             refresh_boxes(self.layer, boxes)
 
     def _on_end(self) -> None:
-        self.seconds_left = None
+        self._clock = TileClock()
         if self.state != "done":
             return
         self.result.finish()

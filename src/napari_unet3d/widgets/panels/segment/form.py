@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,14 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.errors import OutputError
+from napari_unet3d.errors import OutputError, VolumeError
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.exact import Exact
 from napari_unet3d.widgets.bricks.offer import Offer
 from napari_unet3d.widgets.layers.view import box_in_view
 from napari_unet3d.widgets.panels.segment.box_drawing import BoxDrawing
+from napari_unet3d.widgets.panels.segment.box_rows import BoxRows
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.words import times
 
@@ -53,14 +55,10 @@ class SegmentForm(Container):
         self.region_kind = ComboBox(
             choices=[ALL, VIEW, BOX],
             value=ALL,
-            label="Region",
             tooltip="Segment the whole volume, the part in view, or a box. A region equals that part of the whole.",
         )
-        self.region_text = LineEdit(
-            tooltip="Box in voxels, z0:z1,y0:y1,x0:x1. Leave out a start or stop to reach the edge of the volume.",
-        )
         self.draw = PushButton(text="Draw", tooltip="Draw a rectangle in the viewer; it becomes y and x of the box.")
-        self._box_row = panel.row(self.region_text, self.draw, label="")
+        self.box = BoxRows(self._on_rows)
         self.emphasized = Offer([], label="", tooltip="The class to find less or more of.")
         self.emphasis = FloatSlider(
             value=0,
@@ -83,14 +81,15 @@ class SegmentForm(Container):
         self._build_more()
         self._build_exact()
         self._drawing = BoxDrawing(session, self._on_drawn)
-        super().__init__(widgets=[self.region_kind, self._box_row, self.output, self._emphasis_row], labels=True)
+        self._region_row = panel.row(self.region_kind, self.draw, label="Region")
+        super().__init__(widgets=[self._region_row, self.box, self.output, self._emphasis_row], labels=True)
         self.margins = (0, 0, 0, 0)
         for foldable in (self._cleanup_part, self._more_part):
             panel.add(self, foldable.native)
         panel.add(self, self._also.native)
         cleanup = [self.clean_up, self.high, self.low, self.min_voxels, self.instances, self.connectivity]
         more = [self.prior, self.memory, self.device, self.nonfinite, self.path]
-        fields: tuple[Any, ...] = (self.region_kind, self.region_text, self.output, *cleanup, *more)
+        fields: tuple[Any, ...] = (self.region_kind, self.output, *cleanup, *more)
         for widget in fields:
             widget.changed.connect(self._changed)
         self.emphasis.changed.connect(lambda times: self._emphasize(times))
@@ -177,11 +176,11 @@ class SegmentForm(Container):
 
     def _build_exact(self) -> None:
         self._tile_shape: tuple[int, int, int] | None = None
+        self._first_result: float | None = None
         self._shares: tuple[float, ...] | None = None
         # One number for each class of the model, whose names these are.
         self._emphasis: tuple[float, ...] = ()
         self._named: tuple[str, ...] = ()
-        self._region_set: tuple[str, Box] | None = None
         self._memory = Exact(self.memory, show=lambda n: (n or 0) / 2**30, read=lambda gib: int(gib * 2**30) or None)
         self._exact = {"high": Exact(self.high), "low": Exact(self.low), "min_voxels": Exact(self.min_voxels)}
         self._also_text = panel.text(tone="quiet", tooltip="Choices that were made elsewhere and have no field here.")
@@ -208,21 +207,22 @@ class SegmentForm(Container):
             tile_shape=self._tile_shape,
             prior=self._shares or _PRIORS[self.prior.value],
             emphasis=self._emphasis,
+            first_result=self._first_result,
         )
 
     @spec.setter
     def spec(self, spec: PredictSpec) -> None:
         if self.wants_labels != (spec.output == "labels"):
             self.output.value = self.output.choices[0 if spec.output == "labels" else -1]
-        self._region_set = None if spec.region is None else (str(spec.region), spec.region)
-        self.region_text.value = "" if spec.region is None else str(spec.region)
+        if spec.region is not None:
+            self.box.value = spec.region
         self.region_kind.value = ALL if spec.region is None else BOX
         self._memory.value = spec.memory_bytes
         self.device.offer(list(dict.fromkeys([*map(str, self.device.choices), spec.device])))
         self.device.value = spec.device
         self.nonfinite.value = spec.nonfinite
         self._set_cleanup(spec.cleanup)
-        self._tile_shape = spec.tile_shape
+        self._tile_shape, self._first_result = spec.tile_shape, spec.first_result
         self._shares = None if isinstance(spec.prior, str) else spec.prior
         if isinstance(spec.prior, str):
             self.prior.value = next(name for name, prior in _PRIORS.items() if prior == spec.prior)
@@ -255,19 +255,17 @@ class SegmentForm(Container):
     def _region(self) -> Box | None:
         if self.region_kind.value == ALL:
             return None
-        if self.region_kind.value == BOX and self._region_set is not None:
-            text, region = self._region_set
-            if text == self.region_text.value:
-                return region
-        volume = self._session.volume()
         if self.region_kind.value == BOX:
-            return Box.parse(self.region_text.value.strip() or ":,:,:", volume.shape)
+            return self.box.value
+        volume = self._session.volume()
         return box_in_view(self._session.viewer, volume, alignment=self._session.network.geometry.alignment)
 
     @property
     def also_set(self) -> str:
         """Return what is chosen and cannot be seen in the form, as a sentence, or nothing."""
         told = [] if self._tile_shape is None else [f"tiles of {times(self._tile_shape)} voxels"]
+        if self._first_result is not None:
+            told.append(f"a first tile after {self._first_result:g} s")
         if self._shares is not None:
             told.append(f"class shares {', '.join(f'{share:g}' for share in self._shares)}")
         if self._emphasis and len(self._emphasis) != len(self._class_names):
@@ -280,7 +278,7 @@ class SegmentForm(Container):
 
     def forget(self) -> None:
         """Drop what is chosen and cannot be seen."""
-        self._tile_shape = self._shares = None
+        self._tile_shape = self._first_result = self._shares = None
         if len(self._emphasis) != len(self._class_names):
             self._emphasis = ()
         for field in (self._memory, *self._exact.values()):
@@ -319,8 +317,10 @@ class SegmentForm(Container):
         """Return whether the region is what is in view."""
         return bool(self.region_kind.value == VIEW)
 
-    def update_levels(self) -> None:
-        """Offer the levels of the chosen image."""
+    def update_volume(self) -> None:
+        """Offer the voxels and the levels of the chosen image."""
+        with suppress(VolumeError):  # then there is none
+            self.box.fit(self._session.volume().shape)
         levels = list(range(self._session.n_levels))
         if list(self.level.choices) != levels:
             self.level.offer(levels)
@@ -376,7 +376,9 @@ class SegmentForm(Container):
         """Derive what can be seen and changed."""
         self._emphasis_row.visible = len(self._class_names) > 1
         self._show_emphasis()
-        self._box_row.visible = self.region_kind.value == BOX
+        is_box = self.region_kind.value == BOX
+        self.box.visible = is_box
+        self._drawing.show(self.box.value if is_box else None)
         for box in (self.clean_up, self.instances):
             box.enabled = self.wants_labels
         for number in (self.high, self.low, self.min_voxels):
@@ -385,9 +387,19 @@ class SegmentForm(Container):
         panel.say(self._also_text, self.also_set)
         self._also.visible = bool(self.also_set)
 
-    def _on_drawn(self, text: str) -> None:
-        self.region_text.value = text
+    def _on_rows(self) -> None:
+        """Show the box that was typed."""
+        self._drawing.show(self.box.value, is_typed=True)
+        self._on_change()
+
+    def follow_view(self) -> None:
+        """Show the box in the slice that is shown now."""
+        self._drawing.follow()
+
+    def _on_drawn(self, box: Box) -> None:
+        self.box.value = box
         self.region_kind.value = BOX
+        self._on_change()
 
 
 def _is_plain(cleanup: Cleanup) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet3d.core.tiles.plan import TilePlan, plan_tiles
+from napari_unet3d.core.tiles.plan import TilePlan
 from napari_unet3d.errors import DeviceError, Unet3dError
 from napari_unet3d.network.machine.devices import Device
 from napari_unet3d.network.model import check_channels
+from napari_unet3d.tasks.segment.planning import plan_run
 from napari_unet3d.volumes import Volume
 from napari_unet3d.widgets.panels.segment.text import describe_plan, describe_progress, voxel_size_warning
 from napari_unet3d.widgets.runs.results import Choices, check_room
@@ -68,7 +69,7 @@ class RunFacts:
 
     Attributes
     ----------
-    state, share, n_done, n_tiles
+    state, share, fraction
         As of a `Segmentation`.
     sentence
         What is said of it.
@@ -80,8 +81,7 @@ class RunFacts:
 
     state: str
     share: float = 0.0
-    n_done: int = 0
-    n_tiles: int = 0
+    fraction: float = 0.0
     sentence: str = ""
     is_same: bool = False
     is_just_cancelled: bool = False
@@ -90,7 +90,7 @@ class RunFacts:
     def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
         """Return the facts of a run."""
         said = describe_progress(run)
-        return cls(run.state, run.share, run.n_done, run.n_tiles, said, is_same, is_just_cancelled)
+        return cls(run.state, run.share, run.fraction, said, is_same, is_just_cancelled)
 
     @property
     def is_active(self) -> bool:
@@ -110,8 +110,7 @@ class SegmentState:
     cancel: str = "Cancel"
     can_cancel: bool = False
     is_active: bool = False
-    n_done: int = 0
-    n_tiles: int = 1
+    fraction: float = 0.0
     progress: str = ""
 
     @property
@@ -140,13 +139,12 @@ def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: st
         warning = voxel_size_warning(volume, choices.card)
         if machine.device is None:
             return Planned(None, problem or _unknown(choices.spec.device, machine.devices), warning, is_asking=True)
-        plan = plan_tiles(
+        plan = plan_run(
             volume.shape,
             choices.card.network,
+            choices.spec,
+            machine.device,
             memory=choices.spec.memory_bytes,
-            region=choices.spec.region,
-            tile_shape=choices.spec.tile_shape,
-            bytes_per_value=machine.device.bytes_per_value,
             reading_bytes=machine.beside_bytes,
         )
         return Planned(plan, problem or describe_plan(plan, machine.device), warning)
@@ -168,7 +166,6 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         return SegmentState(planned, can_start=is_ready)
     can_go_on = run.state in ("stopped", "failed") and run.is_same
     is_stopping = run.state == "stopping"
-    total = max(1, run.n_tiles)
     return SegmentState(
         planned,
         start=f"Go on ({run.share:.0%} done)" if can_go_on else "Start",
@@ -178,7 +175,6 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         cancel="Stop now" if is_stopping else "Cancel",
         can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
         is_active=run.is_active,
-        n_done=min(run.n_done, total),
-        n_tiles=total,
+        fraction=run.fraction,
         progress=run.sentence,
     )

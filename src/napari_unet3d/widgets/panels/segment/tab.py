@@ -34,6 +34,8 @@ from napari_unet3d.widgets.runs.session import Session
 _REPLAN_MS = 150
 _PREVIEW_MS = 60
 _STOP_NOW_AFTER = 1.0
+# Seconds: a person who waits longer for the first tile thinks that nothing happens.
+_FIRST_RESULT = 10.0
 _HOST = Device("cpu", "this machine")
 
 
@@ -88,7 +90,7 @@ class SegmentPanel(Container):
         self.start = panel.main_button("Start", "Segment into a new layer, the tiles in view first.")
         self.cancel = PushButton(text="Cancel", tooltip="Stop after the present tile and keep what is done.")
         self.anew = PushButton(text="Start again", tooltip="Start from the beginning in a new layer.", visible=False)
-        self.progress = ProgressBar(min=0, max=1, value=0, visible=False)
+        self.progress = ProgressBar(min=0, max=1000, value=0, visible=False)
         self._state = panel.text()
         self._below = panel.column(
             self._warning,
@@ -144,6 +146,8 @@ class SegmentPanel(Container):
         if spec.memory_bytes is None and device is not None and (memory := self._session.memory(device)) is not None:
             # What is shown is what runs, although the memory may have changed by then.
             spec = spec.model_copy(update={"memory_bytes": max(1, memory.usable)})
+        if spec.first_result is None:
+            spec = spec.model_copy(update={"first_result": _FIRST_RESULT})
         return Choices(
             model,
             card,
@@ -193,7 +197,7 @@ class SegmentPanel(Container):
         self.anew.visible, self.anew.enabled = state.has_anew, state.can_begin_anew
         self.cancel.text, self.cancel.enabled = state.cancel, state.can_cancel
         self.progress.visible = state.is_active
-        self.progress.max, self.progress.value = state.n_tiles, state.n_done
+        self.progress.value = round(self.progress.max * state.fraction)
         panel.say(self._state, state.progress)
 
     def _preview(self) -> None:
@@ -297,7 +301,7 @@ class SegmentPanel(Container):
     def _on_image(self) -> None:
         self.image.show_layer(self._session.image)
         self._end_preview()
-        self.form.update_levels()
+        self.form.update_volume()
         panel.say(self._image_facts, self._session.image_line)
         self._later()
 
@@ -314,5 +318,6 @@ class SegmentPanel(Container):
         shown = self._session.last_emphasis
         if shown is not None and shown.layer is not None:
             self._preview_later()
+        self.form.follow_view()
         if self.form.is_view or (self._session.image is not None and self._session.image.ndim > 3):
             self._later()

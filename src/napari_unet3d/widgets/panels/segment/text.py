@@ -22,7 +22,7 @@ def describe_plan(plan: TilePlan, device: Device) -> str:
     """Return what a run will do: tiles, memory, time, and what of that is not needed for the result."""
     n = len(plan)
     tiles = f"{n:,} tile{'s' if n > 1 else ''} of {times(plan.input_shape)} voxels"
-    speed = known_speed(device.label, plan.spec)
+    speed = known_speed(device.label, plan.spec, plan.tile_flops)
     time = "time not known before the first run" if speed is None else f"about {duration(plan.seconds(speed))}"
     extra = plan.flops_over_ideal - 1
     cost = f", {extra:.0%} more work than in one piece" if extra >= 0.005 else ""
@@ -31,12 +31,14 @@ def describe_plan(plan: TilePlan, device: Device) -> str:
 
 def describe_progress(run: Segmentation) -> str:
     """Return how far a run is."""
-    what = "tiles" if run.phase == "segmenting" else "slabs"
+    what = "slabs" if run.phase == "cleaning up" else "tiles"
     match run.state:
         case "queued":
             return f"Waiting. Runs ahead: {run.n_before}." if run.n_before else "Starting the worker .."
         case "running":
             left = "" if run.seconds_left is None else f", {duration(run.seconds_left)} left"
+            if run.phase == "a first look":
+                return f"First a look at what is in view{left}"
             return f"{run.phase.capitalize()}: {run.n_done:,} of {run.n_tiles:,} {what}{left}"
         case "stopping":
             return "Stopping after this tile. Stop now ends the worker and loses the tile."
