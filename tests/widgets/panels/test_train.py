@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_unet3d import PredictSpec, Volume, segment
 from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.core.heads.classes import Classes
 from napari_unet3d.network.store import load_model
@@ -141,18 +142,39 @@ def test_what_is_looked_at_is_segmented_meanwhile(panel, session, viewer, qtbot,
     assert set(np.unique(labels.data)) <= {0, 1, 2}
     labels.undo()
     np.testing.assert_array_equal(labels.data, before)
+    # The annotation is in hand, and what was copied can be seen.
+    assert (labels.mode, run.layer.visible) == ("paint", False)
+    run.layer.visible = True
     shown = run.preview
     qtbot.waitUntil(lambda: run.preview is not shown, timeout=120_000)
     assert run.layer.data is run.preview
     assert not run.layer.editable
     panel.stop.native.click()
     assert ended().state == "stopped"
-    # What is not in view is not painted.
+
+
+def test_the_preview_lives_on_after_the_run(panel, session, viewer, qtbot, ended):
+    viewer.dims.set_point(0, 3 + 30 * 0.5)
+    panel.form.steps.value, panel.form.flat.value = 2000, 0
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 2000)
+    panel.start.native.click()
+    run = session.training
+    qtbot.waitUntil(lambda: run.previewed is not None, timeout=120_000)
+    panel.stop.native.click()
+    ended()
     viewer.dims.set_point(0, 3 + 58 * 0.5)
-    n_notices = len(notification_manager.records)
-    panel.correct.native.click()
-    assert "no preview of this slice" in notification_manager.records[n_notices].message
-    np.testing.assert_array_equal(labels.data, before)
+    qtbot.waitUntil(lambda: run.previewed.z[0] <= 58 < run.previewed.z[1], timeout=120_000)
+    # It is what Segment finds there, with the class shares that were learnt.
+    model, box = load_model(run.best), run.previewed
+    volume = Volume.from_array(IMAGE, voxel_size=(0.5, 0.2, 0.2), unit="um")
+    np.testing.assert_array_equal(run.preview, segment(volume, model, PredictSpec(region=box, prior="training")).data)
+    assert run.layer.data is run.preview
+    # Whoever has taken the layer away wants no preview.
+    viewer.layers.remove(run.layer)
+    afterwards = run._afterwards
+    viewer.dims.set_point(0, 3 + 5 * 0.5)
+    afterwards._look_around()
+    assert not afterwards.is_active
 
 
 def test_stop_keeps_everything_and_continue_goes_on(panel, session, qtbot, ended):

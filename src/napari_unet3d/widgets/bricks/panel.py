@@ -193,6 +193,8 @@ class LayerChoice(ComboBox):
         Which layers are offered.
     takes
         Which of them are chosen by themselves, when they come or the chosen one goes; None: all.
+    replaces
+        Whether another is chosen where the chosen one goes.
     tooltip
         Shown when the mouse rests on it.
     label
@@ -205,11 +207,12 @@ class LayerChoice(ComboBox):
         fits: Callable[[Layer], bool],
         *,
         takes: Callable[[Layer], bool] | None = None,
+        replaces: bool = True,
         tooltip: str = "",
         label: str = "",
     ) -> None:
         self._viewer = viewer
-        self._fits, self._takes = fits, takes or (lambda _: True)
+        self._fits, self._takes, self._replaces = fits, takes or (lambda _: True), replaces
         super().__init__(choices=self._offered, nullable=True, tooltip=tooltip, label=label)
         if layers := list(filter(self._takes, self._layers())):
             active = unwrap(viewer.layers.selection.active)
@@ -234,7 +237,7 @@ class LayerChoice(ComboBox):
         # have been cleared. Where the chosen one went, another is.
         came = unwrap(event.value) if getattr(event, "type", "") == "inserted" else None
         taken = list(filter(self._takes, layers))
-        other = came if came in taken else taken[-1] if taken and before is not None else None
+        other = came if came in taken else taken[-1] if taken and before is not None and self._replaces else None
         kept = before if before in layers else other
         with self.changed.blocked():
             self.reset_choices()

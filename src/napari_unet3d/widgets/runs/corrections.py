@@ -6,16 +6,24 @@ What was held out stays held out, and is shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.core.boxes import Box
+from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.train.recipes import FINE_TUNING_RATE
 from napari_unet3d.tasks.train.spec import HeldOutBox, TrainSpec
+from napari_unet3d.widgets.layers.space import Space
 from napari_unet3d.widgets.layers.tile_boxes import OUT_COLOUR
-from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, unwrap
+from napari_unet3d.widgets.layers.view import shown_box
+from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, LayerVolume, layer_volume, unwrap
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Labels
 
     from napari_unet3d.widgets.runs.pairs import Pair
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
 
 # In the metadata of the outlines of what is held out.
 _OUTLINE = "held out"
+# Voxels along an axis of the view that are copied at once.
+_WIDEST = 256
 
 
 def choose_corrections(run: Training, pairs: Sequence[Pair], *, steps: int) -> TrainSpec:
@@ -37,48 +47,108 @@ def choose_corrections(run: Training, pairs: Sequence[Pair], *, steps: int) -> T
     return run.spec.changed(**changes)
 
 
-def copy_prediction(run: Training, labels: Labels) -> str:
-    """Copy what a network found in the shown slice, where it was looked at, into annotation that is empty there.
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """What was copied into annotation: how many voxels, and in which slice."""
+
+    n_voxels: int
+    z: int
+
+
+def copy_found(
+    viewer: ViewerModel, found: Labels, class_names: Sequence[str], labels: Labels, known: Meanings
+) -> Copied:
+    """Copy what a network found, in the middle of the view, into annotation where nothing is painted yet.
 
     Parameters
     ----------
-    run
-        Whose live preview it is.
+    viewer
+        Whose view it is; of the slice that is shown, at most 256 x 256 voxels are copied.
+    found
+        Class indices: a result, or a live preview. It may lie anywhere and have other voxels than the annotation.
+    class_names
+        Of the indices.
     labels
         What is painted; it is changed as by a stroke, which can be undone.
+    known
+        What the values of `labels` mean; classes are told apart by their names.
 
-    Returns
-    -------
-    str
-        Why nothing was copied, or nothing.
+    Raises
+    ------
+    SpecError
+        If nothing can be copied; the message says why.
     """
-    pair = next((pair for pair in run.pairs if pair.labels is labels), None)
-    if run.previewed is None:
-        return "There is no preview yet to copy from."
-    if pair is not run.pairs[0]:
-        return "Choose the labels of the first pair in Data: the preview is of its image."
-    if pair.meanings.of(0) is not None:
-        return "In these labels 0 is a class and not unlabelled, so there is nothing to fill in."
-    value_of = {
-        index: value for value, index in sorted(pair.meanings.classes.items(), reverse=True) if index is not None
-    }
-    origin, box = np.array(pair.place().origin), run.previewed
-    shown = round(float(labels.world_to_data(run.viewer.dims.point)[-3])) + origin[0]
-    z = int(shown)
-    if not box.z[0] <= z < box.z[1]:
-        return "There is no preview of this slice; the last preview was of another place."
-    corner = np.array([z, box.y[0], box.x[0]])
-    plane = run.preview[z - box.z[0]]
-    found = np.argwhere(np.isin(plane, list(value_of)))
-    places = np.insert(found, 0, 0, axis=1) + corner - origin
-    places = places[((places >= 0) & (places < labels.data.shape)).all(axis=1)]
-    places = places[np.asarray(labels.data)[tuple(places.T)] == 0]
+    if viewer.dims.ndisplay == 3:
+        raise SpecError("Turn to the 2D view first: one slice is copied.")
+    if labels.ndim != 3:
+        raise SpecError("The annotation has a fourth axis; copy to labels with the axes z, y and x.")
+    if known.of(0) is not None:
+        raise SpecError("In these labels 0 is a class and not unlabelled, so there is nothing to fill in.")
+    value_of = _values(class_names, known)
+    ours, theirs = layer_volume(labels), layer_volume(found)
+    box = _middle(shown_box(viewer, ours))
+    empty = np.argwhere(np.asarray(labels.data[box.slices]) == 0) + [start for start, _ in box]
+    matrix, shift = ours.space.matrix
+    places = np.rint(_to_voxels(theirs.space, empty @ matrix.T + shift)).astype(np.int64)
+    is_inside = ((places >= 0) & (places < theirs.shape)).all(axis=1)
+    empty, places = empty[is_inside], places[is_inside]
     if not len(places):
-        return "Nothing to copy: everything that the network found here is painted already."
-    classes = plane[tuple((places + origin - corner)[:, 1:].T)]
-    values = np.array([value_of[int(index)] for index in classes], labels.data.dtype)
-    labels.data_setitem(tuple(places.T), values)
-    return ""
+        raise SpecError("Nothing was found here that could be copied: go to where the result or the preview is.")
+    values = value_of[_read(theirs, places)]
+    empty, values = empty[values > 0], values[values > 0]
+    if not len(values):
+        raise SpecError("Nothing to copy: everything that the network found here is painted already.")
+    labels.data_setitem(tuple(empty.T), values.astype(labels.data.dtype))
+    return Copied(len(values), box.z[0])
+
+
+def correct(viewer: ViewerModel, found: Labels, class_names: Sequence[str], labels: Labels, known: Meanings) -> str:
+    """Copy what was found, take the annotation with the brush in hand, and return what was done, as a sentence.
+
+    Raises
+    ------
+    SpecError
+        As `copy_found`.
+    """
+    copied = copy_found(viewer, found, class_names, labels, known)
+    found.visible = False
+    labels.mode = "paint"
+    viewer.layers.selection = {labels}
+    return (
+        f"{copied.n_voxels:,} voxels of slice {copied.z} were copied to '{labels.name}'. Paint over what is wrong, "
+        f"and press Ctrl-Z to take the copy back. '{found.name}' is hidden meanwhile."
+    )
+
+
+def _values(class_names: Sequence[str], known: Meanings) -> npt.NDArray[np.int64]:
+    """Return the value that each class is painted with; 0 for a class that the annotation does not have."""
+    first = {index: value for value, index in sorted(known.classes.items(), reverse=True) if index is not None}
+    named = {known.class_names[index]: value for index, value in first.items()}
+    values = np.array([named.get(name, 0) for name in class_names], np.int64)
+    if not values.any():
+        raise SpecError(f"The annotation has none of the classes {', '.join(class_names)}. Give them the same names.")
+    return values
+
+
+def _middle(box: Box) -> Box:
+    """Return the middle of what is shown, no wider than a person can look over."""
+    sides = []
+    for start, stop in box:
+        start += max(0, stop - start - _WIDEST) // 2
+        sides.append((start, min(stop, start + _WIDEST)))
+    return Box(*sides)
+
+
+def _to_voxels(space: Space, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    matrix, shift = space.matrix
+    return np.asarray(np.linalg.solve(matrix, (points - shift).T).T)
+
+
+def _read(chosen: LayerVolume, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the values of single voxels (n, 3), of which the box around them is read."""
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    part = np.asarray(chosen.volume.data[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
+    return np.asarray(part[tuple((places - low).T)], np.int64)
 
 
 def outline_held_out(run: Training) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import Unet3dError
@@ -36,6 +37,7 @@ from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
 from napari_unet3d.widgets.layers.view import place_data
 from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, labels_like, unwrap
+from napari_unet3d.widgets.runs.afterwards import Afterwards
 from napari_unet3d.widgets.runs.follow import FollowedRun
 from napari_unet3d.widgets.runs.pairs import Pair
 
@@ -105,6 +107,7 @@ class Training(FollowedRun):
         self.held_out: list[HeldOut] = []
         self.layer: Labels | None = None
         self._to_show: Box | None = None
+        self._afterwards: Afterwards | None = None
         self._focus = np.zeros((1, 1, 4), np.int32)
         self._live = np.zeros(preview_shape(spec.network, self.pairs[0].image.shape), np.uint8)
         self.preview = self._live
@@ -153,6 +156,7 @@ class Training(FollowedRun):
             if place.labels is None:
                 arrays[labels_of(number)] = labels_like(pair.labels, pair.image).volume.data
         arrays |= {FOCUS: self._focus, LIVE: self._live}
+        self._end_afterwards()
         job = TrainJob(
             spec=self.spec,
             pairs=self._places,
@@ -165,8 +169,19 @@ class Training(FollowedRun):
             self.held_out = []
         self._submit(job, arrays, f"{self.folder.name} is being trained")
 
+    def close(self) -> None:
+        """Stop for good, as the window is closed."""
+        self._end_afterwards()
+        super().close()
+
+    def _end_afterwards(self) -> None:
+        if self._afterwards is not None:
+            self._afterwards.close()
+            self._afterwards = None
+
     def hide_live(self) -> None:
         """Take the live preview away, as another run begins."""
+        self._end_afterwards()
         if self.layer is not None and self.layer in self.viewer.layers:
             self.viewer.layers.remove(self.layer)
 
@@ -179,9 +194,9 @@ class Training(FollowedRun):
             self._focus[0, 0] = [1, *inside]
 
     def _look(self) -> None:
-        self.look_at(self._voxel_in_view() if self.is_watched else None)
+        self.look_at(self.voxel_in_view() if self.is_watched else None)
 
-    def _voxel_in_view(self) -> list[float] | None:
+    def voxel_in_view(self) -> list[float] | None:
         """Return the voxel under the cursor, or in the middle of the view."""
         chosen = self.pairs[0].image
         if chosen.layer not in self.viewer.layers:
@@ -226,14 +241,15 @@ class Training(FollowedRun):
         # Of several that came at once the last is enough: each takes a few milliseconds.
         if self._to_show is not None:
             box, self._to_show = self._to_show, None
-            self._show_live(box)
+            # A copy: the next preview is written while this one is shown.
+            self.show_preview(box, self._live[Box.whole(box.shape).slices].copy())
 
     def _progress(self) -> tuple[int, int]:
         return self.step, self.spec.steps
 
-    def _show_live(self, box: Box) -> None:
-        # A copy: the next preview is written while this one is shown.
-        self.previewed, self.preview = box, self._live[Box.whole(box.shape).slices].copy()
+    def show_preview(self, box: Box, found: npt.NDArray[np.uint8]) -> None:
+        """Show the classes (z, y, x) that were found in a box of the first image."""
+        self.previewed, self.preview = box, found
         chosen, viewer = self.pairs[0].image, self.viewer
         keywords = chosen.space.moved([start for start, _ in box]).keywords
         if self.layer is None:
@@ -260,6 +276,8 @@ class Training(FollowedRun):
     def _on_end(self) -> None:
         # A stopped run keeps its last step, whether or not anybody was told.
         self.has_checkpoint = self.has_checkpoint or os.path.isdir(self.folder / LAST)
+        if self.best is not None:
+            self._afterwards = Afterwards(self)
 
 
 def _last_step(rows: Sequence[Mapping[str, str]], total: int) -> StepDone | None:

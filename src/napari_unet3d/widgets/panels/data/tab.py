@@ -9,7 +9,7 @@ import numpy as np
 from magicgui.widgets import ComboBox, Container, FloatSpinBox, LineEdit, PushButton
 from qtpy.QtWidgets import QAbstractSpinBox
 
-from napari_unet3d.core.annotation.meanings import COMPLETE, Meanings
+from napari_unet3d.core.annotation.meanings import COMPLETE
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.tasks.projects.folder import Project
 from napari_unet3d.tasks.projects.record import image_file
@@ -17,8 +17,6 @@ from napari_unet3d.volumes import is_sample, read_sample, read_volume
 from napari_unet3d.volumes.space.places import in_one_place
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.host.notices import notify, notify_error
-from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
-from napari_unet3d.widgets.layers.meanings import metadata_of
 from napari_unet3d.widgets.layers.resizing import resize_voxels
 from napari_unet3d.widgets.layers.volumes import (
     LayerData,
@@ -27,10 +25,10 @@ from napari_unet3d.widgets.layers.volumes import (
     is_illustration,
     layer_data,
     load_if_small,
-    unwrap,
 )
 from napari_unet3d.widgets.panels.data.meanings import LabelMeanings
 from napari_unet3d.widgets.panels.data.recent import RecentProjects, describe_annotation
+from napari_unet3d.widgets.runs.annotating import new_annotation, take_brush
 from napari_unet3d.widgets.runs.project import GoneOn
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.widgets.runs.survey import Findings, survey_image
@@ -89,6 +87,7 @@ class DataPanel(Container):
             session.viewer,
             lambda layer: layer._type_string == "labels" and not is_illustration(layer),
             takes=session.takes_as_annotation,
+            replaces=False,
             tooltip="The annotation or the mask that belongs to the image.",
         )
         self.class_names = LineEdit(
@@ -219,7 +218,7 @@ class DataPanel(Container):
         for layer in found.layers:
             self._session.labels = layer
         if found.layers:
-            self._take_brush(found.layers[-1])
+            take_brush(self._session, found.layers[-1])
 
     def open_image(self, project: Project) -> None:
         """Open the image of a project, and what was painted on it."""
@@ -314,30 +313,11 @@ class DataPanel(Container):
             self.class_names.value = ", ".join(names)
 
     def new_annotation(self) -> None:
-        """Add a layer to paint in: where the image lies, with a colour for each class, and the brush in hand."""
+        """Add a layer to paint in."""
         try:
-            chosen = self._chosen()
+            new_annotation(self._session, self._names())
         except VolumeError as error:
             notify_error(error)
-            return
-        names, viewer = self._names(), self._session.viewer
-        layer = viewer.add_labels(
-            np.zeros(chosen.shape, np.uint8),
-            name=f"{chosen.volume.name}, annotation",
-            colormap=annotation_colormap(names),
-            features=annotation_features(names),
-            metadata=metadata_of(Meanings.painted(names)),
-            **chosen.space.keywords,
-        )
-        # The first object: what most people paint first.
-        layer.selected_label = 2
-        self._take_brush(unwrap(layer))
-        self._session.labels = layer
-
-    def _take_brush(self, layer: Any) -> None:
-        layer.brush_size = max(3, min(layer.data.shape[-2:]) // 40)
-        layer.mode = "paint"
-        self._session.viewer.layers.selection.active = layer
 
 
 def _read(path: str) -> tuple[list[tuple[LayerData, tuple[str, ...]]], Unet3dError | None]:

@@ -26,7 +26,8 @@ from napari_unet3d.widgets.panels.train.state import (
     resolve,
     resolve_spec,
 )
-from napari_unet3d.widgets.runs.corrections import choose_corrections, copy_prediction, outline_held_out
+from napari_unet3d.widgets.runs.annotating import correct_annotation
+from napari_unet3d.widgets.runs.corrections import choose_corrections, outline_held_out
 from napari_unet3d.widgets.runs.job_saving import ask_where, save_train_job
 from napari_unet3d.widgets.runs.pairs import Pair, painted_of, voxels_painted
 from napari_unet3d.widgets.runs.session import Session
@@ -401,10 +402,12 @@ class TrainPanel(Container):
         self._show_segment()
 
     def correct_here(self) -> None:
-        """Copy what the network found last, where it was looked at, into annotation that is still empty there."""
-        run, labels = self._session.training, self._session.labels
-        if run is not None and labels is not None and (reason := copy_prediction(run, labels)):
-            notify(reason)
+        """Copy what the live preview shows into the annotation, where nothing is painted yet."""
+        session, run = self._session, self._session.training
+        if run is None or run.layer is None or run.layer not in session.viewer.layers:
+            notify("There is no preview to copy from.")
+            return
+        correct_annotation(session, run.layer, run.spec.class_names)
 
     def show_held_out(self) -> None:
         """Outline the annotation that is held out, in a layer of its own."""
