@@ -68,7 +68,7 @@ def test_zero_is_background_only_where_the_mask_is_known_to_be_complete():
 def test_other_names_keep_what_is_known_of_the_classes_that_are_left():
     meanings = Meanings.painted(("background", "axon", "soma"))
     assert meanings.renamed(("a", "b")).classes == {0: None, 1: 0, 2: 1}
-    assert meanings.renamed(("a", "b", "c", "d")).classes == meanings.classes
+    assert meanings.renamed(("a", "b", "c", "d")).classes == {**meanings.classes, 4: 3}
 
 
 def test_floats_are_counted_only_if_they_are_whole():

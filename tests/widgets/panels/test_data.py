@@ -311,3 +311,38 @@ def test_a_dock_that_is_opened_again_shows_what_was_said(qtbot, panel, viewer, s
     qtbot.addWidget(again.native)
     assert rows(again) == shown
     assert again.class_names.value == "ground, axon"
+
+
+def test_a_class_that_is_added_later_is_the_next_value_and_can_be_seen(qtbot, panel, viewer):
+    viewer.add_image(np.zeros((4, 30, 30)))
+    panel.new_annotation()
+    labels = panel._session.labels
+    labels.paint((1, 10, 10), 2)
+    panel.class_names.value = "background, object, soma"
+    panel.class_names.native.editingFinished.emit()
+    counted(qtbot, panel, 2)
+    assert panel.meanings.value == Meanings.painted(("background", "object", "soma"))
+    assert list(labels.features["class"]) == ["unlabelled", "background", "object", "soma"]
+    assert len(np.unique(labels.colormap.map(np.array([1, 2, 3])), axis=0)) == 3
+    # Its row takes it in hand.
+    labels.mode = "pan_zoom"
+    row = next(row for row in panel.meanings._table if row[1].value == "3")
+    row[0].native.click()
+    assert (labels.selected_label, labels.mode) == (3, "paint")
+
+
+def test_when_the_annotation_goes_nothing_takes_its_place(panel, viewer, session):
+    viewer.add_image(np.zeros((4, 5, 6)))
+    viewer.add_labels(np.ones((4, 5, 6), int), name="other")
+    panel.new_annotation()
+    ours = session.labels
+    viewer.layers.remove(ours)
+    assert session.labels is None
+    assert panel.labels_layer.value is None
+
+
+def test_an_empty_window_offers_the_sample(qtbot, panel, session):
+    panel.sample.native.click()
+    qtbot.waitUntil(lambda: session.image is not None, timeout=LONG_MS)
+    assert session.image.name == "neurons"
+    assert not panel.sample.visible

@@ -167,7 +167,9 @@ def test_the_preview_lives_on_after_the_run(panel, session, viewer, qtbot, ended
     # It is what Segment finds there, with the class shares that were learnt.
     model, box = load_model(run.best), run.previewed
     volume = Volume.from_array(IMAGE, voxel_size=(0.5, 0.2, 0.2), unit="um")
-    np.testing.assert_array_equal(run.preview, segment(volume, model, PredictSpec(region=box, prior="training")).data)
+    np.testing.assert_array_equal(
+        run.preview, segment(volume, model, spec=PredictSpec(region=box, prior="training")).data
+    )
     assert run.layer.data is run.preview
     # Whoever has taken the layer away wants no preview.
     viewer.layers.remove(run.layer)

@@ -84,10 +84,22 @@ class Meanings(BaseModel):
         return Meanings(class_names=self.class_names, classes={**self.classes, value: index}, rest=self.rest)
 
     def renamed(self, class_names: tuple[str, ...]) -> Meanings:
-        """Return the same meanings with other names of classes; values of a class that is gone have none."""
+        """Return the same meanings with other names of classes.
+
+        Values of a class that is gone have none. A class that is new takes the next value.
+
+        Examples
+        --------
+        >>> Meanings.painted(("background", "axon")).renamed(("background", "axon", "soma")).classes
+        {0: None, 1: 0, 2: 1, 3: 2}
+        """
         n = len(class_names)
         classes = {value: index for value, index in self.classes.items() if index is None or index < n}
         rest = None if self.rest is not None and self.rest >= n else self.rest
+        if rest is None:
+            free = max([0, *classes]) + 1
+            new = range(len(self.class_names), n)
+            classes |= dict(zip(range(free, free + len(new)), new, strict=True))
         return Meanings(class_names=class_names, classes=classes, rest=rest)
 
     def unexpected(self, values: Iterable[int]) -> list[int]:

@@ -39,7 +39,7 @@ class Workbench(QWidget):
 
     Attributes
     ----------
-    data, sizes, augment, train, segment
+    data, train, segment, sizes, augment
         The panels.
     """
 
@@ -51,8 +51,9 @@ class Workbench(QWidget):
         self.augment, self.segment = AugmentPanel(session), SegmentPanel(session)
         self.train = TrainPanel(session, lambda: self.show_tab("Segment"))
         self._tabs = QTabWidget()
-        tabs = {"Data": self.data, "Sizes": self.sizes, "Augment": self.augment}
-        tabs |= {"Train": self.train, "Segment": self.segment}
+        # As the work goes; the last two are tools.
+        tabs = {"Data": self.data, "Train": self.train, "Segment": self.segment}
+        tabs |= {"Sizes": self.sizes, "Augment": self.augment}
         for name, tab in tabs.items():
             self._tabs.addTab(_scrolling(tab.native), name)
         layout = QVBoxLayout(self)
@@ -75,7 +76,7 @@ class Workbench(QWidget):
         return QSize(PANEL_WIDTH, 640)
 
     def show_tab(self, name: str) -> None:
-        """Bring a tab to the front: "Data", "Sizes", "Augment", "Train" or "Segment"."""
+        """Bring a tab to the front: "Data", "Train", "Segment", "Sizes" or "Augment"."""
         for index in range(self._tabs.count()):
             if self._tabs.tabText(index) == name:
                 self._tabs.setCurrentIndex(index)

@@ -21,6 +21,7 @@ from napari_unet3d.core.annotation.meanings import Meanings, guess_meanings
 from napari_unet3d.core.annotation.survey import Survey, survey_labels
 from napari_unet3d.errors import TrainingError, Unet3dError
 from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE, RunFolder
+from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.layers.meanings import is_complete, write_meanings, written_meanings
 from napari_unet3d.widgets.layers.strokes import StrokeWatch
 from napari_unet3d.widgets.layers.volumes import layer_volume
@@ -147,6 +148,9 @@ class Annotations:
         known = watch.known = replace(watch.known, class_names=names)
         if known.meanings is not None and known.is_said:
             self.say(layer, known.meanings.renamed(names))
+            if self.of(layer).meanings == Meanings.painted(names):
+                # Made here: the new class can be seen, and has its name in the status bar.
+                layer.colormap, layer.features = annotation_colormap(names), annotation_features(names)
             return
         watch.guess()
         self.changed.emit(layer)

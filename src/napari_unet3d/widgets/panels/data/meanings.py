@@ -10,6 +10,7 @@ from magicgui.widgets import ComboBox, Container, Label, PushButton
 from napari_unet3d.core.annotation.meanings import MAX_VALUES, Meanings
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.layers.colours import class_colour
+from napari_unet3d.widgets.runs.annotating import take_brush
 from napari_unet3d.widgets.runs.annotation import LabelsKnown
 from napari_unet3d.widgets.runs.session import Session
 
@@ -106,7 +107,9 @@ class LabelMeanings(Container):
         known, has_layer = self._known, self._session.labels is not None
         meanings, counts = known.meanings, known.counts
         self._table.clear()
-        self.above_zero.visible = self.sparse.visible = has_layer and bool(counts)
+        # What was painted here means what it was painted as.
+        is_ours = meanings is not None and known.is_said and meanings == Meanings.painted(meanings.class_names)
+        self.above_zero.visible = self.sparse.visible = has_layer and bool(counts) and not is_ours
         panel.say(self._question, known.question)
         self._answers.visible = bool(known.question)
         for button in (self.background, self.unlabelled):
@@ -126,6 +129,13 @@ class LabelMeanings(Container):
         panel.say(self._head, f"{known.reason}\n{head}".strip())
         panel.say(self._warning, known.problem or _warning(meanings.unexpected(counts)))
 
+    def take(self, value: int) -> None:
+        """Make a value the one that is painted with."""
+        layer = self._session.labels
+        if layer is not None:
+            layer.selected_label = value
+            take_brush(self._session, layer)
+
     def _row(self, value: int, n: int, meanings: Meanings) -> Container:
         index = meanings.of(value)
         # What was given no meaning is told apart from what was told to be ignored.
@@ -139,9 +149,14 @@ class LabelMeanings(Container):
         meaning.changed.connect(
             lambda name: self._say(meanings.with_class(value, names.index(name) - 1 if name != _IGNORED else None))
         )
-        swatch = Label(value="■" if index is not None else "□")
-        if index is not None:
-            swatch.native.setStyleSheet(f"color: {class_colour(index)};")
+        swatch = PushButton(
+            text="■" if index is not None else "□",
+            tooltip=f"Paint with {value}: take this label and the brush in hand.",
+        )
+        colour = "" if index is None else f"color: {class_colour(index)};"
+        swatch.native.setStyleSheet(f"QPushButton {{ {colour} border: none; background: transparent; padding: 0; }}")
+        swatch.native.setFixedWidth(24)
+        swatch.changed.connect(lambda *_: self.take(value))
         number = Label(value=f"{'! ' if is_odd else ''}{value}")
         number.native.setMinimumWidth(36)
         voxels = Label(value=f"{n:,}")

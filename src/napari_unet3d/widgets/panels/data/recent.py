@@ -49,8 +49,10 @@ def describe_annotation(project: Project) -> str:
 
 
 def _button(project: Project, open_image: Callable[[Project], None]) -> PushButton:
+    latest = project.record.latest
+    day = "" if latest is None else f", {calendar_day(latest.saved.astimezone())}"
     button = PushButton(
-        text=visible(f"Go on with {_name(project.record.image)}"),
+        text=visible(f"Go on with {_name(project.record.image)}{day}"),
         tooltip=visible(f"Open {project.record.image.path} and {describe_annotation(project)}."),
     )
     button.changed.connect(lambda *_: open_image(project))

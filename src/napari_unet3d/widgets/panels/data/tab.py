@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.core.annotation.meanings import COMPLETE
 from napari_unet3d.errors import Unet3dError, VolumeError
+from napari_unet3d.sample_data import neuron_layers
 from napari_unet3d.tasks.projects.folder import Project
 from napari_unet3d.tasks.projects.record import image_file
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
@@ -97,6 +98,9 @@ class DataPanel(Container):
         self.resume = PushButton(
             visible=False, tooltip="Open what was painted on this image before, with its class names and your choices."
         )
+        self.sample = PushButton(
+            text="Try the sample", tooltip="Open a small image of neurons with its true mask, made by a program."
+        )
         self.recent = RecentProjects(session, self.open_image)
         self._saved = panel.text(tone="quiet")
         self.annotate = PushButton(
@@ -107,12 +111,13 @@ class DataPanel(Container):
         self._rows = [
             panel.row(self.image, label="Image"),
             panel.row(self.open, self.open_folder, label=""),
+            panel.row(self.sample, label=""),
             self.recent,
             self._facts,
             panel.row(*self.voxel_size, self.unit, label="voxel size"),
             self._range,
             self._notes,
-            self.resume,
+            panel.row(self.resume, label=""),
             panel.row(self.labels_layer, self.annotate, label="Labels"),
             self._saved,
             panel.row(self.class_names, label="classes"),
@@ -132,6 +137,7 @@ class DataPanel(Container):
         self.resume.changed.connect(lambda: self.go_on())
         self.open.changed.connect(lambda: self._on_open(folder=False))
         self.open_folder.changed.connect(lambda: self._on_open(folder=True))
+        self.sample.changed.connect(lambda: self.open_sample())
         for widget in (*self.voxel_size, self.unit):
             widget.changed.connect(lambda: self._write_voxel_size())
         # When it is finished: half a name is no class.
@@ -146,6 +152,7 @@ class DataPanel(Container):
             session.labels = self.labels_layer.value
         self._on_image()
         self._on_labels()
+        self._show_saved()
 
     def _names(self) -> tuple[str, ...]:
         names = [name.strip() for name in self.class_names.value.split(",") if name.strip()]
@@ -192,6 +199,7 @@ class DataPanel(Container):
         panel.highlight(self.open, not has_image)
         panel.highlight(self.resume, offered is not None)
         panel.highlight(self.annotate, has_image and self._session.labels is None and offered is None)
+        self.sample.visible = not has_image
         self.recent.visible = not has_image and self.recent.has_any
         self.resume.visible = offered is not None
         if offered is not None:
@@ -276,6 +284,17 @@ class DataPanel(Container):
             path, _ = QFileDialog.getOpenFileName(self.native, "A volume", "", kinds)
         if path:
             self.open_path(path)
+
+    def open_sample(self) -> None:
+        """Open the sample that comes with the package."""
+        panel.say(self._facts, "Making the sample ..")
+        self._reading(neuron_layers, take=self._on_sample)
+
+    def _on_sample(self, layers: list[LayerData]) -> None:
+        for made in layers:
+            layer = add_layer(self._session.viewer, made)
+            if made[-1] == "image":
+                self._session.image = layer
 
     def open_path(self, path: str) -> None:
         """Open a volume, or a sample with its mask, as layers; read in a thread."""
