@@ -20,7 +20,7 @@ from napari_unet3d.widgets.bricks.choose_array import ArrayDialog, AxesDialog
 from napari_unet3d.widgets.bricks.class_table import ClassTable
 from napari_unet3d.widgets.bricks.loss_plot import LossPlot
 from napari_unet3d.widgets.host.notices import notify_error, show_details
-from napari_unet3d.widgets.host.plain import disable_markup, plain_label
+from napari_unet3d.widgets.host.plain import disable_markup, plain_label, without_options
 from napari_unet3d.widgets.panels.data.tab import DataPanel
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
@@ -111,3 +111,15 @@ def test_a_label_of_ours_is_plain_and_steers_nothing(qapp, text):
     label = plain_label(text)
     assert label.text().replace("\0", "") == visible(text)
     assert label.textFormat() == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("It exists; allow overwriting (--overwrite).", "It exists; allow overwriting."),
+        ("Choose one, with channel=0 (on the command line: --channel 0).", "Choose one, with channel=0."),
+        ("12 x 3 (z, y, x) voxels, a - b -- c.", "12 x 3 (z, y, x) voxels, a - b -- c."),
+    ],
+)
+def test_a_window_does_not_talk_of_the_command_line(said, shown):
+    assert without_options(said) == shown

@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -249,7 +251,7 @@ CHANGES = {
     "instances": lambda panel, image: setattr(panel.form.instances, "value", True),
     "other voxels": lambda panel, image: setattr(image, "data", image.data[:, :, :-8] + 1),
     "another place": lambda panel, image: setattr(image, "scale", (1, 2, 3)),
-    "a file": lambda panel, image: setattr(panel.form.path, "value", "elsewhere.zarr"),
+    "a file": lambda panel, image: setattr(panel.form.place, "value", Path("elsewhere.zarr")),
 }
 
 
@@ -501,7 +503,7 @@ def test_numbered_objects_fill_as_classes_and_end_as_instances(
 @pytest.mark.parametrize("suffix", [".zarr", ".tif", ".ome.tif"])
 def test_a_single_slice_can_be_written_to_a_file(qtbot, panel, session, viewer, image, tmp_path, suffix):
     panel.form.spec = PredictSpec(region=Box((5, 6), (0, 61), (0, 92)))
-    panel.form.path.value = str(tmp_path / f"slice{suffix}")
+    panel.form.place.value = tmp_path / f"slice{suffix}"
     panel.update_plan()
     panel.start.native.click()
     ended(qtbot, session)
@@ -511,7 +513,7 @@ def test_a_single_slice_can_be_written_to_a_file(qtbot, panel, session, viewer, 
 
 
 def test_a_stopped_run_gives_its_file_up_when_it_is_begun_anew(qtbot, panel, session, viewer, image, tmp_path):
-    panel.form.path.value = str(tmp_path / "result.zarr")
+    panel.form.place.value = tmp_path / "result.zarr"
     stopped(qtbot, panel, session)
     first = session.segmentation
     panel.anew.native.click()
@@ -575,7 +577,7 @@ def test_a_result_can_be_written_to_a_file_and_is_shown_from_there(
     qtbot, panel, session, viewer, image, volume, models_folder, tmp_path, suffix
 ):
     path = tmp_path / f"result{suffix}"
-    panel.form.path.value = str(path)
+    panel.form.place.value = path
     small_tiles(panel)
     panel.start.native.click()
     layer = viewer.layers[-1]
@@ -595,7 +597,7 @@ def test_a_file_that_is_not_finished_leaves_nothing_behind_when_the_window_is_cl
 ):
     folder = tmp_path / "results"
     folder.mkdir()
-    panel.form.path.value = str(folder / "result.zarr")
+    panel.form.place.value = folder / "result.zarr"
     small_tiles(panel)
     panel.start.native.click()
     qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
@@ -604,22 +606,162 @@ def test_a_file_that_is_not_finished_leaves_nothing_behind_when_the_window_is_cl
     qtbot.waitUntil(lambda: not list(folder.iterdir()), timeout=LONG_MS)
 
 
-def test_a_file_that_exists_is_refused_with_a_notice_and_no_layer(panel, session, viewer, image, tmp_path):
-    (tmp_path / "there.tif").write_bytes(b"mine")
-    panel.form.path.value = str(tmp_path / "there.tif")
+def answer(button: str):
+    """Click a button of the question that is about to be asked; returns what was asked."""
+    asked = []
+
+    def click() -> None:
+        question = QApplication.activeModalWidget()
+        asked.append(question.text())
+        (wanted,) = [found for found in question.buttons() if found.text().replace("&", "") == button]
+        wanted.click()
+
+    QTimer.singleShot(0, click)
+    return asked
+
+
+def chosen_in_the_dialog(monkeypatch, path, kind="OME-TIFF (*.ome.tif)"):
+    """Let the next dialog of the system return a path; returns where each has begun."""
+    begun = []
+
+    def ask(parent, title, start, filters, **_):
+        begun.append(start)
+        assert kind in filters
+        return str(path), kind
+
+    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", ask)
+    return begun
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """What napari remembers of folders, without the settings of a person."""
+    settings = SimpleNamespace(application=SimpleNamespace(save_history=[str(tmp_path)]))
+    monkeypatch.setattr("napari.utils.history.get_settings", lambda: settings)
+    return settings.application
+
+
+def test_a_file_that_exists_is_asked_about(qtbot, panel, session, viewer, image, tmp_path, volume, models_folder):
+    path = tmp_path / "there.tif"
+    path.write_bytes(b"mine")
+    panel.form.place.value = path
     panel.update_plan()
-    n_layers, n_notices = len(viewer.layers), len(notification_manager.records)
+    assert "there.tif exists; Start asks before it is replaced" in panel.state.planned.sentence
+    n_layers = len(viewer.layers)
+    asked = answer("Cancel")
     panel.start.native.click()
+    assert asked == ["there.tif exists already. Replace it?"]
     assert len(viewer.layers) == n_layers
-    assert "there.tif" in notification_manager.records[n_notices].message
     assert session.segmentation is None
-    assert (tmp_path / "there.tif").read_bytes() == b"mine"
+    assert path.read_bytes() == b"mine"
+    answer("Replace")
+    panel.start.native.click()
+    assert path.read_bytes() == b"mine"
+    ended(qtbot, session)
+    expected = segment(volume, load_model(models_folder / "small.unet3d"))
+    np.testing.assert_array_equal(read_volume(path).data[:, :, :], expected)
+    assert str(path) in panel._state.value
+    assert panel.save.native.isHidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("result.png", "is not a format"), ("nowhere/result.tif", "does not exist"), ("neurons.ome.tif", "overwrite")],
+)
+def test_a_file_that_cannot_be_written_is_said_in_the_plan_line(panel, session, viewer, volume, tmp_path, name, said):
+    source = tmp_path / "neurons.ome.tif"
+    with create_output(source, volume.shape, "uint16", voxel_size=(0.3, 0.2, 0.1), unit="um", kind="image") as output:
+        output.commit()
+    session.image = add_layer(viewer, layer_data(read_volume(source)))
+    panel.form.place.value = tmp_path / name
+    panel.update_plan()
+    assert said in panel.state.planned.sentence
+    assert "--" not in panel.state.planned.sentence
+    assert not panel.start.enabled
+    panel.form.place.keep.native.click()
+    panel.update_plan()
+    assert panel.start.enabled
+
+
+def test_save_to_asks_for_a_file_in_the_folder_of_last_time(monkeypatch, panel, image, folders, tmp_path):
+    (tmp_path / "results").mkdir()
+    begun = chosen_in_the_dialog(monkeypatch, tmp_path / "results" / "mine", "OME-Zarr (*.zarr)")
+    panel.form.place.save_to.native.click()
+    assert begun == [str(tmp_path / "neurons, segmented.ome.tif")]
+    assert panel.choices().path == tmp_path / "results" / "mine.zarr"
+    assert panel.form.place._text.value == "mine.zarr"
+    panel.form.place.save_to.native.click()
+    assert Path(begun[1]).parent == tmp_path / "results"
+
+
+def test_a_large_result_proposes_a_file_and_may_stay_in_memory(panel, session, viewer, folders, tmp_path):
+    large = da.zeros((1300, 1000, 1000), chunks=500, dtype=np.uint8)
+    session.image = viewer.add_image(large, contrast_limits=(0, 1), multiscale=False, name="a/b")
+    panel.update_plan()
+    assert panel.choices().path == tmp_path / "a_b segmented.zarr"
+    assert panel.form.place._text.value == "a_b segmented.zarr, as it is large"
+    (tmp_path / "a_b segmented.zarr").mkdir()
+    panel.form.place.keep.native.click()
+    panel.update_plan()
+    assert panel.choices().path is None
+    session.image = viewer.add_image(np.zeros((9, 9, 9), np.uint8))
+    panel.form.place.value = None
+    panel.update_plan()
+    assert panel.choices().path is None
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+def test_a_result_is_saved_by_clicks_and_says_where_and_what_was_found(
+    qtbot, monkeypatch, panel, session, image, folders, tmp_path, suffix
+):
+    panel.update_plan()
+    assert panel.save.native.isHidden()
+    panel.start.native.click()
+    assert panel.save.native.isHidden()
+    ended(qtbot, session)
+    assert not panel.save.native.isHidden()
+    layer = session.segmentation.layer
+    path = tmp_path / f"mine{suffix}"
+    kind = f"{'OME-TIFF' if suffix == '.ome.tif' else 'OME-Zarr'} (*{suffix})"
+    begun = chosen_in_the_dialog(monkeypatch, path, kind)
+    panel.save.native.click()
+    qtbot.waitUntil(lambda: not session.saving.is_active, timeout=LONG_MS)
+    assert Path(begun[0]).name == "neurons, segmented.ome.tif"
+    share = 100 * np.mean(layer.data == 1)
+    assert panel._saved.value == f"Saved ({share:.2g} % class 1): {path}"
+    saved = read_volume(path)
+    np.testing.assert_array_equal(saved.data[:, :, :], layer.data)
+    assert saved.voxel_size == pytest.approx((0.3, 0.2, 0.1))
+    # Once more: it asks, and Cancel leaves what is there.
+    before = layer.data.copy()
+    layer.data[:] = 0
+    asked = answer("Cancel")
+    panel.save.native.click()
+    assert asked
+    np.testing.assert_array_equal(read_volume(path).data[:, :, :], before)
+    answer("Replace")
+    panel.save.native.click()
+    qtbot.waitUntil(lambda: not session.saving.is_active, timeout=LONG_MS)
+    assert "no class 1" in panel._saved.value
+    assert not read_volume(path).data[:, :, :].any()
+
+
+def test_what_cannot_be_saved_is_said_where_the_button_is(qtbot, monkeypatch, panel, session, image, folders, tmp_path):
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    chosen_in_the_dialog(monkeypatch, tmp_path / "gone" / "mine.ome.tif")
+    panel.save.native.click()
+    qtbot.waitUntil(lambda: not session.saving.is_active, timeout=LONG_MS)
+    assert panel._saved.value.startswith("Not saved. The folder")
+    assert panel.save.enabled
 
 
 def test_a_result_too_large_for_the_memory_is_said_before_start(panel, viewer):
     # Of which the slice that is shown takes little.
     huge = da.zeros((2_000_000, 40_000, 800), chunks=4096, dtype=np.uint8)
     viewer.add_image(huge, contrast_limits=(0, 1), multiscale=False)
+    panel.form.place.keep.native.click()
     panel.update_plan()
     assert "The result takes 59,604.6 GiB of memory" in panel.state.planned.sentence
     assert not panel.start.enabled
@@ -644,6 +786,9 @@ def test_a_dask_layer_is_segmented_without_loading_it(qtbot, panel, session, vie
 def test_a_multiscale_layer_is_segmented_at_the_chosen_level(qtbot, panel, session, viewer, volume, models_folder):
     image = viewer.add_image([volume, volume[::2, ::2, ::2]], multiscale=True, scale=(2, 1, 1))
     assert panel.form.level.choices == (0, 1)
+    told = [panel.form.level.native.itemText(n) for n in range(panel.form.level.native.count())]
+    assert told[0].startswith("all voxels, ")
+    assert told[1].startswith("every 2nd voxel, ")
     panel.form.level.value = 1
     panel.update_plan()
     panel.start.native.click()

@@ -129,7 +129,7 @@ def output_spec(
         raise ValueError(f"{kind=} does not go with {number_type} of shape {sizes}: labels are (z, y, x) integers")
     if number_type.name not in DTYPES:
         raise OutputError(f"{shown(path)} cannot hold {number_type}; the types that work are {', '.join(DTYPES)}.")
-    _check_place(target, overwrite)
+    check_place(target, overwrite=overwrite, tidies=True)
     name, factor = normalize_unit(unit)
     oz, oy, ox = (float(offset) * factor for offset in translate)
     return OutputSpec(
@@ -145,7 +145,23 @@ def output_spec(
     )
 
 
-def _check_place(target: Path, overwrite: bool) -> None:
+def check_place(target: Path, *, overwrite: bool, tidies: bool = False) -> None:
+    """Check whether a volume can be written somewhere: the name, the folder, and what is there.
+
+    Parameters
+    ----------
+    target
+        The absolute path.
+    overwrite
+        Whether what is there may be replaced.
+    tidies
+        Whether what runs that were killed have left there is removed.
+
+    Raises
+    ------
+    OutputError
+        If it cannot.
+    """
     suffix = target.suffix.lower()
     name = shown(target)
     if suffix not in (".tif", ".tiff", ".zarr"):
@@ -155,8 +171,9 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
     if not os.path.isdir(target.parent):
         raise OutputError(f"The folder {shown(target.parent)} does not exist; create it, or choose another one.")
-    with atomic.writing(target, 0):
-        atomic.tidy(target)
+    if tidies:
+        with atomic.writing(target, 0):
+            atomic.tidy(target)
     if not os.path.lexists(target):
         return
     if not overwrite:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox
@@ -23,9 +23,10 @@ class Offer(ComboBox):
 
     def __init__(self, offered: Sequence[Any], **options: Any) -> None:
         self._offered: list[Any] = list(offered)
-        super().__init__(choices=lambda _: self._offered, **options)
+        self._texts: Mapping[Any, str] = {}
+        super().__init__(choices=lambda _: [(self._texts.get(n, str(n)), n) for n in self._offered], **options)
 
-    def offer(self, offered: Sequence[Any], *, otherwise: Any = None) -> None:
+    def offer(self, offered: Sequence[Any], *, otherwise: Any = None, texts: Mapping[Any, str] | None = None) -> None:
         """Offer other choices.
 
         Parameters
@@ -34,8 +35,10 @@ class Offer(ComboBox):
             The choices.
         otherwise
             What is chosen where the present choice is not among them; None is the first.
+        texts
+            What they are called, where that is not their own name.
         """
-        kept = self.value
+        kept, self._texts = self.value, texts or {}
         self._offered = list(offered)
         self.reset_choices()
         if self._offered:

@@ -18,9 +18,11 @@ from superqt import QCollapsible
 
 from napari_unet3d.errors import visible
 from napari_unet3d.widgets.host.aside import Aside, Every, Later
+from napari_unet3d.widgets.host.plain import without_options
 from napari_unet3d.widgets.layers.volumes import unwrap
 
 __all__ = [
+    "MIN_WIDTH",
     "PANEL_WIDTH",
     "Aside",
     "Every",
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-PANEL_WIDTH = 420
+PANEL_WIDTH, MIN_WIDTH = 420, 360
 _MAIN_BUTTON = (
     "QPushButton:enabled { background: #1f6fd0; color: white; font-weight: bold; }"
     "QPushButton:enabled:hover { background: #2f80e2; }"
@@ -78,7 +80,7 @@ def text(value: str = "", *, tone: str = "plain", tooltip: str = "") -> Label:
 
 def say(label: Label, value: str, *, tone: str | None = None) -> None:
     """Set a text, and hide it where there is nothing to say."""
-    label.value = visible(value)
+    label.value = visible(without_options(value))
     if tone is not None:
         label.native.setStyleSheet(_TONES[tone])
     label.visible = bool(value)

@@ -27,9 +27,12 @@ class Aside:
     ----------
     parent
         The widget that it belongs to and ends with; None where whoever holds it says when it ends.
+    is_kept
+        Whether the program waits for the thread before it ends.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, is_kept: bool = False) -> None:
+        self._is_kept = is_kept
         self._last = 0
         self._take: Callable[[Any], None] | None = None
         self._returned: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
@@ -41,7 +44,8 @@ class Aside:
         """Call a function in a thread; it returns no exception, and raises none that a user can cause."""
         self._last += 1
         self._take = take
-        Thread(target=self._call, args=(self._last, call, arguments), name="unet3d-aside", daemon=True).start()
+        arguments = (self._last, call, arguments)
+        Thread(target=self._call, args=arguments, name="unet3d-aside", daemon=not self._is_kept).start()
         self._timer.start()
 
     def _call(self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from napari_unet3d.errors import EngineError, Unet3dError, visible
-from napari_unet3d.widgets.host.plain import disable_markup, plain_label
+from napari_unet3d.widgets.host.plain import disable_markup, plain_label, without_options
 
 _log = logging.getLogger("napari_unet3d")
 
@@ -32,6 +32,7 @@ def tell(sentence: str) -> None:
 def _dispatch(sentence: str, severity: str, details: str) -> None:
     from napari.utils.notifications import Notification, notification_manager
 
+    sentence = without_options(sentence)
     _log.log(logging.INFO if severity == "info" else logging.WARNING, "%s %s", visible(sentence), visible(details))
     actions = (("Details", lambda *_: show_details(sentence, details)),) if details else ()
     notification_manager.dispatch(Notification(disable_markup(sentence), severity, actions))

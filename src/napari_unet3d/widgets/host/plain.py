@@ -6,6 +6,7 @@ a tooltip, the text is written so that Qt does not take it for anything else.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from napari_unet3d.errors import visible
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 # Between "<" and what follows it is no tag, and nothing is to be seen.
 _WORD_JOINER = "\u2060"
+# What a sentence says to who types: "(on the command line: --channel 0)", "(--overwrite)".
+_FOR_THE_SHELL = re.compile(r" ?\((?:[^()]*: )?--[a-z][^()]*\)")
+
+
+def without_options(text: str) -> str:
+    """Return a sentence without what it says of the command line, for a window that has buttons instead.
+
+    Examples
+    --------
+    >>> without_options("It exists; choose another name, or allow overwriting (--overwrite).")
+    'It exists; choose another name, or allow overwriting.'
+    """
+    return _FOR_THE_SHELL.sub("", text)
 
 
 def plain_label(text: str = "") -> QLabel:

@@ -23,6 +23,7 @@ from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.space.calibration import UNKNOWN_UNIT, Calibration, normalize_unit
 from napari_unet3d.volumes.volume import Volume
 from napari_unet3d.widgets.layers.space import AXES, Space, space_of
+from napari_unet3d.words import times
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -254,6 +255,42 @@ def level_factors(layer: Layer, level: int, axes: Sequence[int]) -> tuple[float,
     whole, part = layer.data[0].shape, layer.data[level].shape
     z, y, x = (whole[axis] / part[axis] for axis in axes)
     return z, y, x
+
+
+def describe_levels(layer: Layer) -> list[str]:
+    """Return what each level of resolution of a layer with z, y and x is, in words: which voxels, of what size."""
+    extra = extra_axis(layer)
+    axes = [axis for axis in range(layer.ndim) if axis != extra]
+    unit, _ = _unit(layer, axes)
+    lines = []
+    for level in range(n_levels(layer)):
+        factors = level_factors(layer, level, axes)
+        sizes = [float(abs(layer.scale[axis]) * factor) for axis, factor in zip(axes, factors, strict=True)]
+        lines.append(f"{_which_voxels(factors)}, {times(float(f'{size:.3g}') for size in sizes)} {unit}")
+    return lines
+
+
+def _which_voxels(factors: Sequence[float]) -> str:
+    """Return which voxels of the full resolution a level has, (z, y, x).
+
+    Examples
+    --------
+    >>> _which_voxels((1, 1, 1)), _which_voxels((4, 4, 4)), _which_voxels((1, 2, 2)), _which_voxels((1, 2, 3))
+    ('all voxels', 'every 4th voxel', 'every 2nd voxel along y and x', 'every 2nd voxel along y, every 3rd along x')
+    """
+    steps = [round(factor) for factor in factors]
+    coarser = {step: [name for name, other in zip(AXES, steps, strict=True) if other == step] for step in steps}
+    coarser.pop(1, None)
+    if not coarser:
+        return "all voxels"
+    if len(set(steps)) == 1:
+        return f"every {_ordinal(steps[0])} voxel"
+    parts = [f"every {_ordinal(step)} along {' and '.join(names)}" for step, names in coarser.items()]
+    return ", ".join(parts).replace(" along", " voxel along", 1)
+
+
+def _ordinal(number: int) -> str:
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10 if number % 100 not in (11, 12, 13) else 0, 'th') }"
 
 
 def _unit(layer: Layer, axes: list[int]) -> tuple[str, list[str]]:

@@ -6,12 +6,12 @@ Written box by box, so that a layer that lies on disk is not loaded whole, and i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -107,8 +107,44 @@ def write_labels(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         return [write_volume(path, found)]
 
 
+class Written(NamedTuple):
+    """Where a volume was written, and what was not kept of it."""
+
+    path: str
+    notes: tuple[str, ...]
+
+
 def write_volume(path: str, found: LayerVolume) -> str:
-    """Write the volume of a layer, of its kind, and return where it is.
+    """Write the volume of a layer, of its kind, and return where it is; napari shows how far it is.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there.
+    """
+    from napari.utils import progress
+
+    def watch(boxes: list[Slices]) -> Iterable[Slices]:
+        shown_as = disable_markup(f"Saving {Path(path).name}")
+        return boxes if len(boxes) == 1 else progress(boxes, desc=shown_as)
+
+    written = write_quietly(path, found, watch)
+    if written.notes:
+        notify(f"{Path(path).name}: {' '.join(written.notes)}")
+    return written.path
+
+
+def write_quietly(path: str, found: LayerVolume, watch: Callable[[list[Slices]], Iterable[Slices]] = iter) -> Written:
+    """Write the volume of a layer, of its kind; in any thread.
+
+    Parameters
+    ----------
+    path
+        `.tif`, `.ome.tif` or `.zarr`. What is there is replaced.
+    found
+        The volume.
+    watch
+        Passes on the boxes that are written, one after the other.
 
     Raises
     ------
@@ -117,10 +153,16 @@ def write_volume(path: str, found: LayerVolume) -> str:
     """
     if found.layer._type_string == "labels":
         names = class_names(found.layer.features)
-        return _write(path, found, _label_voxels(found), "labels", names)
+        return _write(path, found, _label_voxels(found), "labels", names, watch=watch)
     voxels = found.volume.data
     source = _Voxels(lambda box: np.asarray(voxels[box]), tuple(voxels.shape), np.dtype(voxels.dtype))
-    return _write(path, found, source, "image")
+    return _write(path, found, source, "image", watch=watch)
+
+
+def label_boxes(found: LayerVolume) -> Iterator[npt.NDArray[Any]]:
+    """Yield the values of a labels layer, box by box."""
+    stored = _stored_labels(found)
+    yield from map(stored.read, stored.boxes())
 
 
 def class_names(features: Any) -> tuple[str, ...]:
@@ -162,8 +204,8 @@ def _layer(data: Any, meta: Mapping[str, Any], kind: str) -> Any:
     return layer
 
 
-def _label_voxels(found: LayerVolume) -> _Voxels:
-    layer, source = found.layer, found.source
+def _stored_labels(found: LayerVolume) -> _Voxels:
+    source = found.source
 
     def read(box: Slices) -> npt.NDArray[Any]:
         key: list[Any] = list(box)
@@ -171,22 +213,32 @@ def _label_voxels(found: LayerVolume) -> _Voxels:
             key.insert(found.extra_axis, found.position or 0)
         return np.asarray(source[tuple(key)])
 
-    stored = _Voxels(read, found.shape, np.dtype(source.dtype))
-    ranges = [(int(values.min()), int(values.max())) for values in map(read, stored.boxes())]
+    return _Voxels(read, found.shape, np.dtype(source.dtype))
+
+
+def _label_voxels(found: LayerVolume) -> _Voxels:
+    layer, stored = found.layer, _stored_labels(found)
+    ranges = [(int(values.min()), int(values.max())) for values in map(stored.read, stored.boxes())]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     for dtype in _LABEL_TYPES:
         limits = np.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
-            return _Voxels(read, found.shape, np.dtype(dtype))
+            return _Voxels(stored.read, found.shape, np.dtype(dtype))
     raise OutputError(
         f"'{layer.name}' holds labels from {low} to {high}, which no output can hold. Number them from 1."
     )
 
 
-def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tuple[str, ...] = ()) -> str:
-    from napari.utils import progress
-
-    _refuse_its_own_source(path, found)
+def _write(
+    path: str,
+    found: LayerVolume,
+    source: _Voxels,
+    kind: Kind,
+    names: tuple[str, ...] = (),
+    *,
+    watch: Callable[[list[Slices]], Iterable[Slices]],
+) -> Written:
+    check_apart_from(found, path)
     where, is_kept = _place(found.space)
     chunk = _ZARR_CHUNK if Path(path).suffix.lower() == ".zarr" else 1
     with create_output(
@@ -200,8 +252,7 @@ def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tu
         class_names=names,
         overwrite=True,
     ) as output:
-        boxes = source.boxes(chunk)
-        for box in boxes if len(boxes) == 1 else progress(boxes, desc=disable_markup(f"Saving {Path(path).name}")):
+        for box in watch(source.boxes(chunk)):
             output[box] = source.read(box)
         target = output.commit()
     notes = list(where.notes)
@@ -209,12 +260,17 @@ def _write(path: str, found: LayerVolume, source: _Voxels, kind: Kind, names: tu
         notes.append("The layer is rotated, sheared, mirrored or has an affine; only scale and translate are kept.")
     if kind == "image" and (given := np.dtype(found.layer.dtype)).itemsize > source.dtype.itemsize:
         notes.append(f"{given} is written as {source.dtype}.")
-    if notes:
-        notify(f"{Path(path).name}: {' '.join(notes)}")
-    return str(target)
+    return Written(str(target), tuple(notes))
 
 
-def _refuse_its_own_source(path: str, found: LayerVolume) -> None:
+def check_apart_from(found: LayerVolume, path: str | Path) -> None:
+    """Refuse to write over the volume that a layer still reads from.
+
+    Raises
+    ------
+    OutputError
+        If it would.
+    """
     if found.on_disk is None:
         return
     source, target = Path(found.on_disk.path).resolve(), Path(path).resolve()

@@ -11,9 +11,10 @@ from qtpy.QtWidgets import QHBoxLayout, QMainWindow, QPushButton, QScrollArea, Q
 
 from napari_unet3d.errors import visible
 from napari_unet3d.widgets.bricks import panel
-from napari_unet3d.widgets.bricks.panel import PANEL_WIDTH, is_alive
+from napari_unet3d.widgets.bricks.panel import MIN_WIDTH, PANEL_WIDTH, is_alive
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup, plain_label
+from napari_unet3d.widgets.layers.warming import warm_labels
 from napari_unet3d.widgets.panels.augment.tab import AugmentPanel
 from napari_unet3d.widgets.panels.data.tab import DataPanel
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
@@ -67,6 +68,9 @@ class Workbench(QWidget):
         panel.listen(self.data, session.project.flushing, self.remembered.keep)
         if session.preferences.problem:
             notify(session.preferences.problem)
+        # Less cuts off what the tabs say.
+        self.setMinimumWidth(MIN_WIDTH)
+        QTimer.singleShot(0, warm_labels)
         if session.preferences.warm_start:
             # After the widget is on the screen: starting a process takes a moment.
             QTimer.singleShot(0, session.warm)

@@ -150,4 +150,4 @@ class _Beside:
         path = write_job(file, self.path, overwrite=True)
         names = [*self._names, *(Path(place.path).name for place in self._written.values())]
         beside = f", with {' and '.join(names)}" if names else ""
-        return f"Saved{beside}. To run it: napari-unet3d run {path}"
+        return f"Saved{beside}: {shown(path)}"

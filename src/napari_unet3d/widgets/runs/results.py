@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +14,24 @@ import numpy.typing as npt
 
 from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.errors import OutputError
+from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.tasks.jobs.segment import RESULT, SCRATCH
 from napari_unet3d.tasks.segment.output_place import OutputPlace, evidence_of, place_bytes
 from napari_unet3d.tasks.segment.shares import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
+from napari_unet3d.volumes.outputs.creating import check_place
 from napari_unet3d.volumes.outputs.watching import BeingWritten
+from napari_unet3d.widgets.host.files import file_name, last_folder
 from napari_unet3d.widgets.layers.volumes import LayerVolume
+from napari_unet3d.widgets.layers.writers import check_apart_from
 
 if TYPE_CHECKING:
     from napari_unet3d.network.machine.device import Device
     from napari_unet3d.network.model import ModelCard
+
+
+# A result of more bytes than this goes into a file, unless somebody says otherwise.
+LARGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,8 @@ class Result:
                 atomic.release_partial(hidden)
 
 
-def make_result(chosen: LayerVolume, choices: Choices) -> Result:
-    """Return what takes the result of a run over a volume.
+def make_result(chosen: LayerVolume, choices: Choices, *, overwrite: bool = False) -> Result:
+    """Return what takes the result of a run over a volume; a file that exists is replaced if that is allowed.
 
     Raises
     ------
@@ -128,7 +137,11 @@ def make_result(chosen: LayerVolume, choices: Choices) -> Result:
         return Result(arrays[RESULT], arrays)
     z, y, x = (float(n) for n in chosen.space.moved([first for first, _ in region]).translate)
     place = OutputPlace(
-        path=choices.path, voxel_size=chosen.volume.voxel_size, unit=chosen.volume.unit, translate=(z, y, x)
+        path=choices.path,
+        voxel_size=chosen.volume.voxel_size,
+        unit=chosen.volume.unit,
+        translate=(z, y, x),
+        overwrite=overwrite,
     )
     found = place.describe(chosen.shape, spec, choices.card, only_class=choices.only_class)
     claimed = {"unfinished": atomic.claim_partial(found.target)}
@@ -169,10 +182,53 @@ def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -
     free_bytes
         Free memory of this machine.
     """
-    each = np.dtype(choices.spec.dtype).itemsize + (choices.spec.cleanup is not None)
-    needed = choices.region(shape).n_voxels * each
+    needed = result_bytes(choices, shape)
     if choices.path is None and needed > free_bytes // 2:
         raise OutputError(
-            f"The result takes {needed / 2**30:,.1f} GiB of memory, and {free_bytes / 2**30:,.1f} GiB are free. Write "
-            "it to a file (More), or segment a region."
+            f"The result takes {needed / 2**30:,.1f} GiB of memory, and {free_bytes / 2**30:,.1f} GiB are free. Save "
+            "it to a file, or segment a region."
         )
+
+
+def result_bytes(choices: Choices, shape: tuple[int, int, int]) -> int:
+    """Return the memory that a result takes, with the evidence of clean-up, for a volume of `shape` (z, y, x)."""
+    each = np.dtype(choices.spec.dtype).itemsize + (choices.spec.cleanup is not None)
+    return choices.region(shape).n_voxels * each
+
+
+def propose_path(chosen: LayerVolume, choices: Choices) -> Path | None:
+    """Return a file for a result that is large, beside the image if that can be, which does not exist; None otherwise.
+
+    Parameters
+    ----------
+    chosen
+        The volume.
+    choices
+        How it is segmented.
+    """
+    if result_bytes(choices, chosen.shape) <= LARGE_BYTES:
+        return None
+    folders = [last_folder()]
+    if chosen.on_disk is not None:
+        folders.insert(0, Path(chosen.on_disk.path).parent)
+    folder = next((folder for folder in folders if os.access(folder, os.W_OK)), folders[-1])
+    name = f"{file_name(chosen.volume.name)} segmented"
+    names = (f"{name}{'' if n == 1 else f' {n}'}.zarr" for n in count(1))
+    return next(folder / free for free in names if not os.path.lexists(folder / free))
+
+
+def check_path(chosen: LayerVolume, choices: Choices) -> str:
+    """Check the file of a result before Start, and return what there is to say of it.
+
+    Raises
+    ------
+    OutputError
+        If a result cannot be written there.
+    """
+    if choices.path is None:
+        return ""
+    check_apart_from(chosen, choices.path)
+    check_place(choices.path, overwrite=True)
+    if os.path.lexists(choices.path):
+        return f"{shown(choices.path.name)} exists; Start asks before it is replaced."
+    return ""

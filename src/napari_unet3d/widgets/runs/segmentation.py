@@ -47,6 +47,8 @@ class Segmentation(FollowedRun):
         The volume.
     choices
         How.
+    overwrite
+        Whether the file of the result may be replaced if it exists.
 
     Attributes
     ----------
@@ -58,7 +60,15 @@ class Segmentation(FollowedRun):
         What is done at the moment, `a first look`, `segmenting` or `cleaning up`.
     """
 
-    def __init__(self, viewer: ViewerModel, engine: Engine, chosen: LayerVolume, choices: Choices) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        engine: Engine,
+        chosen: LayerVolume,
+        choices: Choices,
+        *,
+        overwrite: bool = False,
+    ) -> None:
         super().__init__(viewer, engine)
         self.chosen, self.choices = chosen, choices
         self.n_done = self.n_tiles = 0
@@ -70,7 +80,7 @@ class Segmentation(FollowedRun):
         # Counted as they come: to add up 100,000 tiles ten times a second would stop the window.
         self._n_written = 0
         self._changed_boxes: list[Box] = []
-        self.result = make_result(chosen, choices)
+        self.result = make_result(chosen, choices, overwrite=overwrite)
         self.layer = self._add_layer()
         viewer.layers.events.removed.connect(self._on_removed)
 

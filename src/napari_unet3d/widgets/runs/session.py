@@ -22,6 +22,7 @@ from napari_unet3d.network.store import read_card
 from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
 from napari_unet3d.widgets.layers.volumes import (
     LayerVolume,
+    describe_levels,
     extra_axis,
     is_illustration,
     is_result,
@@ -35,6 +36,7 @@ from napari_unet3d.widgets.runs.annotation import Annotations
 from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
 from napari_unet3d.widgets.runs.models import ListedModel, own_models
 from napari_unet3d.widgets.runs.project import ProjectKeeper
+from napari_unet3d.widgets.runs.saving import LayerSaving
 from napari_unet3d.words import times
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Session(DeviceWatch):
         What is known of the labels layers: names of classes, meanings, counts.
     project
         What keeps what is painted on disk, and finds it again.
+    saving
+        What saves layers to files.
     segmentation, training
         The last runs of this window, or None.
     training_pairs
@@ -94,6 +98,7 @@ class Session(DeviceWatch):
         self.segmentation: Segmentation | None = None
         self.training: Training | None = None
         self.training_pairs: list[Pair] = []
+        self.saving = LayerSaving()
         self._preview: Preview | None = None
         self._emphasis: EmphasisPreview | None = None
         self._image: Image | None = None
@@ -153,6 +158,11 @@ class Session(DeviceWatch):
     def n_levels(self) -> int:
         """Return how many levels of resolution the chosen image has."""
         return 1 if self._image is None else n_levels(self._image)
+
+    @property
+    def level_lines(self) -> list[str]:
+        """Return what each level of the chosen image is, in words; none where it is no volume."""
+        return [] if why_no_volume(self._image) or self._image is None else describe_levels(self._image)
 
     @property
     def image_line(self) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSlider, FloatSpinBox, LineEdit, PushButton, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSlider, FloatSpinBox, PushButton, SpinBox
 from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.errors import OutputError, VolumeError
+from napari_unet3d.errors import VolumeError
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.exact import Exact
@@ -20,6 +19,7 @@ from napari_unet3d.widgets.bricks.offer import Offer
 from napari_unet3d.widgets.layers.view import box_in_view
 from napari_unet3d.widgets.panels.segment.box_drawing import BoxDrawing
 from napari_unet3d.widgets.panels.segment.box_rows import BoxRows
+from napari_unet3d.widgets.panels.segment.result_place import ResultPlace
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.words import times
 
@@ -57,6 +57,13 @@ class SegmentForm(Container):
             value=ALL,
             tooltip="Segment the whole volume, the part in view, or a box. A region equals that part of the whole.",
         )
+        self.level = Offer(
+            [0],
+            label="Detail",
+            tooltip="Which level of the pyramid is segmented: coarser ones are faster.",
+            visible=False,
+        )
+        self._level_texts: dict[int, str] = {}
         self.draw = PushButton(text="Draw", tooltip="Draw a rectangle in the viewer; it becomes y and x of the box.")
         self.box = BoxRows(self._on_rows)
         self.emphasized = Offer([], label="", tooltip="The class to find less or more of.")
@@ -80,15 +87,18 @@ class SegmentForm(Container):
         self._build_cleanup()
         self._build_more()
         self._build_exact()
+        self.place = ResultPlace(self._changed, self._result_name)
         self._drawing = BoxDrawing(session, self._on_drawn)
         self._region_row = panel.row(self.region_kind, self.draw, label="Region")
-        super().__init__(widgets=[self._region_row, self.box, self.output, self._emphasis_row], labels=True)
+        super().__init__(
+            widgets=[self.level, self._region_row, self.box, self.output, self.place, self._emphasis_row], labels=True
+        )
         self.margins = (0, 0, 0, 0)
         for foldable in (self._cleanup_part, self._more_part):
             panel.add(self, foldable.native)
         panel.add(self, self._also.native)
         cleanup = [self.clean_up, self.high, self.low, self.min_voxels, self.instances, self.connectivity]
-        more = [self.prior, self.memory, self.device, self.nonfinite, self.path]
+        more = [self.prior, self.memory, self.device, self.nonfinite]
         fields: tuple[Any, ...] = (self.region_kind, self.output, *cleanup, *more)
         for widget in fields:
             widget.changed.connect(self._changed)
@@ -160,18 +170,11 @@ class SegmentForm(Container):
             label="NaN, infinity",
             tooltip="Refuse voxels that are NaN or infinite, or read them as background.",
         )
-        self.level = Offer([0], label="level", tooltip="Resolution level of the image. 0 is the finest.")
-        self.path = LineEdit(
-            label="write to",
-            tooltip="Write the result to this .zarr or .tif file. Use it for results larger than the memory.",
-        )
         self.save_job = PushButton(
             text="Save as a job...",
-            tooltip="Save these choices to a file that `napari-unet3d run` computes, here or on another machine.",
+            tooltip="Save these choices to a file that can be computed later, here or on another machine.",
         )
-        content = panel.column(
-            self.level, self.prior, self.device, self.memory, self.nonfinite, self.path, self.save_job
-        )
+        content = panel.column(self.prior, self.device, self.memory, self.nonfinite, self.save_job)
         self._more_part = panel.Foldable("More", content)
 
     def _build_exact(self) -> None:
@@ -297,20 +300,9 @@ class SegmentForm(Container):
         name = self.output.value.removeprefix(_PROBABILITY)
         return names.index(name) if name in names else 1
 
-    @property
-    def result_path(self) -> Path | None:
-        """Return the file that the result is written to, or None for the memory.
-
-        Raises
-        ------
-        OutputError
-            If there is no such home folder.
-        """
-        written = self.path.value.strip()
-        try:
-            return Path(written).expanduser().absolute() if written else None
-        except RuntimeError as error:
-            raise OutputError(f"{written!r} begins with the home folder of an unknown user.") from error
+    def _result_name(self) -> str:
+        image = self._session.image
+        return "result" if image is None else f"{image.name}, segmented"
 
     @property
     def is_view(self) -> bool:
@@ -322,8 +314,10 @@ class SegmentForm(Container):
         with suppress(VolumeError):  # then there is none
             self.box.fit(self._session.volume().shape)
         levels = list(range(self._session.n_levels))
-        if list(self.level.choices) != levels:
-            self.level.offer(levels)
+        texts = dict(enumerate(self._session.level_lines))
+        if texts != self._level_texts:
+            self._level_texts = texts
+            self.level.offer(levels, texts=texts)
         self.level.value = self._session.level
         self.level.visible = len(levels) > 1
 

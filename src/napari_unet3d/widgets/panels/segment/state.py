@@ -77,6 +77,8 @@ class RunFacts:
         Whether Start would do what it had begun.
     is_just_cancelled
         Cancel was pressed a moment ago: a double click shall not be a Stop now.
+    has_layer
+        Its result lies in a layer that is there, and not in a file.
     """
 
     state: str
@@ -85,12 +87,13 @@ class RunFacts:
     sentence: str = ""
     is_same: bool = False
     is_just_cancelled: bool = False
+    has_layer: bool = False
 
     @classmethod
-    def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
+    def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool, has_layer: bool) -> RunFacts:
         """Return the facts of a run."""
         said = describe_progress(run)
-        return cls(run.state, run.share, run.fraction, said, is_same, is_just_cancelled)
+        return cls(run.state, run.share, run.fraction, said, is_same, is_just_cancelled, has_layer)
 
     @property
     def is_active(self) -> bool:
@@ -109,6 +112,7 @@ class SegmentState:
     can_begin_anew: bool = False
     cancel: str = "Cancel"
     can_cancel: bool = False
+    can_save: bool = False
     is_active: bool = False
     fraction: float = 0.0
     progress: str = ""
@@ -119,7 +123,7 @@ class SegmentState:
         return self.planned.plan
 
 
-def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: str = "") -> Planned:
+def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: str = "", also: str = "") -> Planned:
     """Return what Start would do with a volume, or why it could not.
 
     Parameters
@@ -132,6 +136,8 @@ def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: st
         Where.
     problem
         Why nothing can be computed at all, as a sentence, or nothing.
+    also
+        What else there is to say, as a sentence, or nothing.
     """
     try:
         check_channels(choices.card.network, volume.n_channels)
@@ -147,7 +153,7 @@ def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: st
             memory=choices.spec.memory_bytes,
             reading_bytes=machine.beside_bytes,
         )
-        return Planned(plan, problem or describe_plan(plan, machine.device), warning)
+        return Planned(plan, problem or f"{describe_plan(plan, machine.device)} {also}".rstrip(), warning)
     except Unet3dError as error:
         return Planned(None, problem or str(error))
 
@@ -174,6 +180,7 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         can_begin_anew=is_ready,
         cancel="Stop now" if is_stopping else "Cancel",
         can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
+        can_save=run.has_layer and run.state in ("done", "stopped"),
         is_active=run.is_active,
         fraction=run.fraction,
         progress=run.sentence,

@@ -13,9 +13,10 @@ from napari_unet3d.errors import Unet3dError
 from napari_unet3d.network.machine.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.view import shown_box
-from napari_unet3d.widgets.layers.volumes import LayerVolume, is_illustration
+from napari_unet3d.widgets.layers.volumes import LayerVolume, is_illustration, layer_volume
 from napari_unet3d.widgets.panels.segment.form import SegmentForm
 from napari_unet3d.widgets.panels.segment.model_choice import ModelChoice
 from napari_unet3d.widgets.panels.segment.state import (
@@ -27,7 +28,7 @@ from napari_unet3d.widgets.panels.segment.state import (
     resolve_plan,
 )
 from napari_unet3d.widgets.runs.job_saving import ask_where, save_segment_job
-from napari_unet3d.widgets.runs.results import Choices, beside_bytes, check_room
+from napari_unet3d.widgets.runs.results import Choices, beside_bytes, check_path, check_room, propose_path
 from napari_unet3d.widgets.runs.segmentation import Segmentation
 from napari_unet3d.widgets.runs.session import Session
 
@@ -92,12 +93,20 @@ class SegmentPanel(Container):
         self.anew = PushButton(text="Start again", tooltip="Start from the beginning in a new layer.", visible=False)
         self.progress = ProgressBar(min=0, max=1000, value=0, visible=False)
         self._state = panel.text()
+        self.save = PushButton(
+            text="Save result...",
+            tooltip="Save the result as OME-TIFF or OME-Zarr, with its voxel size.",
+            visible=False,
+        )
+        self._saved = panel.text(session.saving.sentence)
         self._below = panel.column(
             self._warning,
             self._plan_text,
             panel.row(self.start, self.anew, self.cancel),
             self.progress,
             self._state,
+            self.save,
+            self._saved,
             labels=False,
         )
 
@@ -108,6 +117,7 @@ class SegmentPanel(Container):
         self.anew.changed.connect(lambda: self._start(anew=True))
         self.cancel.changed.connect(lambda: self._cancel())
         self.form.save_job.changed.connect(lambda: self._on_save_job())
+        self.save.changed.connect(lambda: self._on_save())
         self.form.emphasis.changed.connect(lambda _: self._preview_later())
         dims = session.viewer.dims.events
         for signal, slot in (
@@ -115,6 +125,7 @@ class SegmentPanel(Container):
             (session.model_changed, self._on_model),
             (session.devices_changed, self._on_devices),
             (session.failed, self._on_failure),
+            (session.saving.changed, self._on_saving),
             (session.segmentation_changed, self._follow_segmentation),
             (dims.current_step, self._on_view),
             (dims.ndisplay, self._on_view),
@@ -153,7 +164,7 @@ class SegmentPanel(Container):
             card,
             spec,
             self.form.shown_class,
-            self.form.result_path,
+            self.form.place.value,
             self.form.is_view,
             self._session.weights_sha256,
         )
@@ -168,7 +179,10 @@ class SegmentPanel(Container):
         session = self._session
         try:
             volume, choices = session.volume(), self.choices()
-            self._planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem)
+            if self.form.place.propose(propose_path(volume, choices)):
+                choices = self.choices()
+            said = check_path(volume, choices)
+            self._planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem, said)
         except Unet3dError as error:
             self._planned = Planned(sentence=session.problem or str(error))
         if self._planned.is_asking:
@@ -186,7 +200,8 @@ class SegmentPanel(Container):
         if run is not None:
             is_same = run.state in ("stopped", "failed") and self._is_same(run)
             is_just_cancelled = time.monotonic() - self._cancelled_at < _STOP_NOW_AFTER
-            facts = RunFacts.of(run, is_same=is_same, is_just_cancelled=is_just_cancelled)
+            has_layer = run.result.place is None and run.layer in self._session.viewer.layers
+            facts = RunFacts.of(run, is_same=is_same, is_just_cancelled=is_just_cancelled, has_layer=has_layer)
         self.state = resolve(self._planned, facts, self._session.problem)
         self._show(self.state)
 
@@ -199,6 +214,8 @@ class SegmentPanel(Container):
         self.progress.visible = state.is_active
         self.progress.value = round(self.progress.max * state.fraction)
         panel.say(self._state, state.progress)
+        self.save.visible = state.can_save
+        self.save.enabled = not self._session.saving.is_active
 
     def _preview(self) -> None:
         """Show what the slider does around what is looked at; while a run goes on, there is none."""
@@ -240,12 +257,32 @@ class SegmentPanel(Container):
             check_room(choices, volume.shape, free_memory(_HOST))
             self._end_preview()
             session.release(choices.path)
-            run = Segmentation(session.viewer, session.engine, volume, choices)
+            check_path(volume, choices)
+            if choices.path is not None and not confirm_replacing(self.native, choices.path):
+                return
+            run = Segmentation(session.viewer, session.engine, volume, choices, overwrite=True)
         except Unet3dError as error:
             notify_error(error)
             return
         session.begin(run)
         run.start(shown_box(session.viewer, volume))
+
+    def _on_save(self) -> None:
+        run = self._session.segmentation
+        if run is None:
+            return
+        path = ask_save_path(self.native, "Save the result", run.layer.name)
+        if path is None or not confirm_replacing(self.native, path):
+            return
+        try:
+            self._session.saving.save(layer_volume(run.layer), path)
+        except Unet3dError as error:
+            notify_error(error)
+
+    def _on_saving(self) -> None:
+        saving = self._session.saving
+        panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
+        self.update_state()
 
     def _on_save_job(self) -> None:
         chosen = self.image.value
@@ -253,7 +290,7 @@ class SegmentPanel(Container):
             self.save_job(path)
 
     def save_job(self, path: Path) -> None:
-        """Write what Start would do to a file for `napari-unet3d run`."""
+        """Write what Start would do to a file that is computed later."""
         try:
             volume, choices = self._session.volume(), self.choices()
             check_channels(choices.card.network, volume.volume.n_channels)

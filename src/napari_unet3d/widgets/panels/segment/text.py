@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet3d.core.tiles.plan import TilePlan
+from napari_unet3d.errors import shown
 from napari_unet3d.network.machine.devices import Device
 from napari_unet3d.tasks.segment.files import voxel_size_difference
 from napari_unet3d.tasks.speeds import known_speed
@@ -47,7 +48,8 @@ def describe_progress(run: Segmentation) -> str:
         case "failed":
             return f"Not finished: {run.share:.0%} is done and kept in '{run.layer.name}'. {run.error}"
         case "done":
-            return f"Done: '{run.layer.name}'."
+            where = "" if run.choices.path is None else f" It is saved in {shown(run.choices.path)}"
+            return f"Done: '{run.layer.name}'.{where}"
 
 
 def describe_card(card: ModelCard) -> str:
