@@ -28,10 +28,10 @@ from napari_unet3d.tasks.augment.files import read_choices
 from napari_unet3d.tasks.jobs.files import JobFile, read_job, write_job
 from napari_unet3d.tasks.jobs.places import OnDisk
 from napari_unet3d.tasks.jobs.segment import SegmentJob
+from napari_unet3d.tasks.run_lock import LOCK_FILE
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.train.kept.checkpoints import Checkpoint, TrainState
 from napari_unet3d.tasks.train.kept.run_folder import RUN_FILE, RunFolder
-from napari_unet3d.tasks.train.kept.run_lock import LOCK_FILE
 from tests.support.models import random_model
 
 NUMBERS = [0, -1, 2**31, 2**64, 10**400, 1e308, "", None, [], {}, True]

@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,16 +218,37 @@ def write_bytes(target: Path, content: bytes, *, overwrite: bool = False) -> Non
     OutputError
         If the target exists and may not be replaced, or cannot be written.
     """
-    with writing(target, len(content)):
+    with write_whole(target, overwrite=overwrite, n_bytes=len(content)) as partial, open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def write_whole(target: Path, *, overwrite: bool = False, n_bytes: int = 0) -> Iterator[Path]:
+    """Give the hidden name to write a file to, which gets its own name at the end of the block.
+
+    Parameters
+    ----------
+    target
+        Where the file goes.
+    overwrite
+        Replace what is there.
+    n_bytes
+        What it needs, if that is known.
+
+    Raises
+    ------
+    OutputError
+        If the target exists and may not be replaced, or cannot be written.
+    """
+    with writing(target, n_bytes):
         tidy(target)
         if not overwrite and os.path.lexists(target):
             raise OutputError(exists_already(target))
         partial = claim_partial(target)
         try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield partial
             put_in_place(partial, target, overwrite=overwrite)
         except BaseException:
             release_partial(partial)
@@ -258,6 +279,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path], top: Path) -> None:
+    """Make sure that some files are on the disk, and their names in all folders up to `top`."""
+    folders = {top}
+    for path in paths:
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+        folders.update(parent for parent in path.parents if parent.is_relative_to(top))
+    for folder in folders:
+        sync_folder(folder)
 
 
 def sync_tree(folder: Path) -> None:

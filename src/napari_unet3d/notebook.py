@@ -89,6 +89,7 @@ def segment_to(
     *,
     spec: PredictSpec | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool = False,
     on_event: OnEvent | None = None,
 ) -> PredictResult:
@@ -102,17 +103,19 @@ def segment_to(
         As for `segment`.
     overwrite
         Replace an existing file, once the new result is complete.
+    resume
+        Go on with a run that was stopped or killed, if there is one.
 
     Raises
     ------
     OutputError
-        If the result exists or cannot be written.
+        If the result exists or cannot be written, or a run was stopped that is neither to go on nor to begin again.
     Unet3dError
         As `segment`.
     """
     from napari_unet3d.tasks.segment.files import predict_file
 
-    run = predict_file(_as_volume(volume), model, spec or PredictSpec(), path, overwrite=overwrite)
+    run = predict_file(_as_volume(volume), model, spec or PredictSpec(), path, overwrite=overwrite, resume=resume)
     with _telling(progress, on_event) as tell:
         return drive(run, tell)
 

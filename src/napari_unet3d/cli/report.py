@@ -23,7 +23,7 @@ EXIT_NOT_ALL, EXIT_STOPPED = 4, 130
 
 
 def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
-    """Run a segmentation to its end with a progress bar; Ctrl-C ends it and leaves nothing half-written."""
+    """Run a segmentation to its end with a progress bar; what is done when it ends before that is kept, and said."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from napari_unet3d.tasks.driving import drive
@@ -47,7 +47,12 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
                 case Note():
                     screen.say(f"note: {event.text}")
 
-        found = drive(events, tell)
+        try:
+            found = drive(events, tell)
+        except Exception:
+            if kept := kept_text(output):
+                screen.say(kept)
+            raise
     speed = f"{found.flops_per_second / 1e9:.0f} GFLOP/s"
     say(f"{shown(output)}: {times(found.plan.region.shape)}, {found.seconds:.1f} s, {speed}")
 
@@ -67,7 +72,7 @@ def finish(events: Generator[Event, None, Any], output: Path) -> Any:
 
 @contextmanager
 def stop_cleanly(events: Generator[Event, None, Any], output: Path) -> Iterator[None]:
-    """Let Ctrl-C, or what a job scheduler sends, end some work: remove what is unfinished, and say so.
+    """Let Ctrl-C, or what a job scheduler sends, end some work, and say what of it is kept.
 
     Parameters
     ----------
@@ -87,8 +92,21 @@ def stop_cleanly(events: Generator[Event, None, Any], output: Path) -> Iterator[
             if _identity(output) not in (None, before):
                 say(f"Stopped. The result was complete: {shown(output)}", to_error=True)
             else:
-                say("Stopped. Nothing was written; run the same command to start again.", to_error=True)
+                nothing = "Nothing was written; run the same command to start again."
+                say(f"Stopped. {kept_text(output) or nothing}", to_error=True)
             sys.exit(EXIT_STOPPED)
+
+
+def kept_text(output: Path) -> str:
+    """Return how to go on with a segmentation of which something is done; nothing if nothing is."""
+    from napari_unet3d.tasks.segment.ledger import folder_of, n_done
+
+    try:
+        n = n_done(output)
+    except OSError:
+        return ""
+    kept = f"{_counted(n, 'finished tile')} in {shown(folder_of(output))}"
+    return f"Kept: {kept}. The same command with --resume goes on from there." if n else ""
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -143,17 +161,23 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
 def left_facts(folder: Path) -> dict[str, str]:
     """Return what runs that ended in mid-work have left in a folder, by name, as text; nothing if there is nothing."""
     from napari_unet3d.atomic import count_left
+    from napari_unet3d.tasks.segment.ledger import list_unfinished
 
     try:
         n, n_bytes = count_left(folder)
+        unfinished = list_unfinished(folder)
     except OSError:  # it may not be read
         return {}
-    if not n:
-        return {}
-    what = _counted(n, "unfinished file")
-    return {
-        "left here": f"{what} of runs that were killed, {amount(n_bytes)}; the next run that writes here removes them"
-    }
+    facts = {}
+    if n:
+        what = _counted(n, "unfinished file")
+        facts["left here"] = (
+            f"{what} of runs that were killed, {amount(n_bytes)}; the next run that writes here removes them"
+        )
+    if unfinished:
+        names = ", ".join(f"{shown(target.name)} ({_counted(n, 'tile')} done)" for target, n in unfinished)
+        facts["unfinished here"] = f"{names}; predict --resume goes on"
+    return facts
 
 
 def _counted(n: int, what: str) -> str:

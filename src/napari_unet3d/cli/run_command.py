@@ -20,7 +20,7 @@ def run(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     force: Annotated[
         bool,
         typer.Option("--force", help="Resume even if choices or data have changed, or parts of the run are lost."),

@@ -81,6 +81,14 @@ def predict(
         typer.Option(help="Clean-up, instances: number of neighbours of a voxel, 6, 18 or 26; by default 6."),
     ] = None,
     instances: Annotated[bool, typer.Option("--instances", help="Number the connected components.")] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            metavar="OBJECTS.csv",
+            help="Instances: write a table with the class, volume, centroid and box of each component.",
+        ),
+    ] = None,
     region: Region = None,
     memory: Memory = None,
     tile: Annotated[
@@ -121,9 +129,14 @@ def predict(
         Literal["refuse", "background"],
         typer.Option(help="Refuse a volume with NaN or infinity, or read such voxels as background."),
     ] = "refuse",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it exists; do not go on with a stopped run.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, if there is one.")
+    ] = False,
 ) -> None:
-    """Segment a volume. The result appears whole or not at all."""
+    """Segment a volume. The result appears whole or not at all; what is done is kept if the run is stopped."""
     from napari_unet3d.network.store import load_model
     from napari_unet3d.tasks.segment.files import predict_file
 
@@ -149,5 +162,5 @@ def predict(
         first_result=first_result,
     )
     say_notes(image.notes)
-    begun = predict_file(image, loaded, spec, output, overwrite=overwrite)
+    begun = predict_file(image, loaded, spec, output, overwrite=overwrite, resume=resume, table=table)
     follow(begun, output)

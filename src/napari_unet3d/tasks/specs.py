@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,9 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.errors import is_possible, shown
 
+# Of `PredictSpec`, what says how much is computed at once and where, and changes no byte of the result.
+HOW = frozenset({"memory_bytes", "tile_shape", "device"})
+
 _Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Doublings = Annotated[float, Field(ge=-50, le=50)]
 
@@ -37,6 +41,15 @@ class Spec(BaseModel):
     """A frozen value that refuses what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def differences(old: Spec, new: Spec, *, but: Collection[str] = ()) -> list[str]:
+    """Return in what two specs of one kind differ, each as `name: old, now new`."""
+    return [
+        f"{name}: {getattr(old, name)}, now {getattr(new, name)}"
+        for name in type(new).model_fields
+        if name not in but and getattr(old, name) != getattr(new, name)
+    ]
 
 
 def _absolute_path(path: Any, info: ValidationInfo) -> Any:

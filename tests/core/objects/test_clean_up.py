@@ -1,4 +1,4 @@
-"""Clean-up in slabs against the same on the whole array."""
+"""Clean-up in blocks against the same on the whole array."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def clumped_probabilities(shape, classes=2, seed=0):
     return (exponentials / exponentials.sum(-1, keepdims=True)).astype(np.float32)
 
 
-def cleaned(found, cleanup, slab_voxels=1, dtype=np.uint16):
+def cleaned(found, cleanup, block_voxels=1, dtype=np.uint16):
     out = np.full(found.shape, 7, dtype)
-    for _ in clean_up(found, out, cleanup, slab_voxels=slab_voxels):
+    for _ in clean_up(found, out, cleanup, block_voxels=block_voxels):
         pass
     return out
 
@@ -62,9 +62,9 @@ def cleaned_at_once(probabilities, cleanup):
 
 @given(shapes, st.integers(2, 5), st.integers(0, 2**32 - 1), cleanups, st.integers(1, 600))
 @settings(deadline=None)
-def test_slabs_of_any_thickness_give_what_the_whole_array_gives(shape, classes, seed, cleanup, slab_voxels):
+def test_blocks_of_any_shape_give_what_the_whole_array_gives(shape, classes, seed, cleanup, block_voxels):
     probabilities = clumped_probabilities(shape, classes, seed)
-    out = cleaned(evidence(probabilities, cleanup), cleanup, slab_voxels)
+    out = cleaned(evidence(probabilities, cleanup), cleanup, block_voxels)
     stays = cleaned_at_once(probabilities, cleanup)
     if cleanup.instances:
         labels, _ = ndimage.label(stays, cleanup.structure)
@@ -80,12 +80,12 @@ def test_slabs_of_any_thickness_give_what_the_whole_array_gives(shape, classes, 
 
 @given(shapes, st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 600))
 @settings(deadline=None)
-def test_two_classes_agree_with_scikit_image(shape, seed, min_voxels, slab_voxels):
+def test_two_classes_agree_with_scikit_image(shape, seed, min_voxels, block_voxels):
     cleanup = Cleanup(high=0.9, min_voxels=min_voxels)
     probabilities = clumped_probabilities(shape, seed=seed)
     grown = apply_hysteresis_threshold(1 - probabilities[..., 0], cleanup.low, cleanup.high)
     expected = remove_small_objects(grown, max_size=min_voxels - 1)
-    np.testing.assert_array_equal(cleaned(evidence(probabilities, cleanup), cleanup, slab_voxels), expected)
+    np.testing.assert_array_equal(cleaned(evidence(probabilities, cleanup), cleanup, block_voxels), expected)
 
 
 @given(shapes, st.integers(0, 2**32 - 1), cleanups, st.sampled_from([np.uint8, np.uint16, np.int32]))
@@ -93,7 +93,7 @@ def test_two_classes_agree_with_scikit_image(shape, seed, min_voxels, slab_voxel
 def test_in_place_gives_the_same(shape, seed, cleanup, dtype):
     found = evidence(clumped_probabilities(shape, 3, seed), cleanup)
     in_place = found.astype(dtype)
-    for _ in clean_up(in_place, in_place, cleanup, slab_voxels=40):
+    for _ in clean_up(in_place, in_place, cleanup, block_voxels=40):
         pass
     np.testing.assert_array_equal(in_place, cleaned(found, cleanup, 40))
 
@@ -111,7 +111,7 @@ def test_evidence_tells_strong_from_weak_and_keeps_the_class(classes, seed, clea
     np.testing.assert_array_equal(k[found > 0], 1 + probabilities[..., 1:].argmax(-1)[found > 0])
 
 
-def test_a_seed_two_slabs_away_keeps_a_component_and_a_missing_voxel_loses_it():
+def test_a_seed_some_blocks_away_keeps_a_component_and_a_missing_voxel_loses_it():
     weak_column = np.ones((5, 1, 1), np.uint8)
     weak_column[4] = 2
     cleanup = Cleanup(min_voxels=5)
@@ -121,7 +121,7 @@ def test_a_seed_two_slabs_away_keeps_a_component_and_a_missing_voxel_loses_it():
     assert cleaned(weak_column, Cleanup(min_voxels=2))[:, 0, 0].tolist() == [0, 0, 0, 1, 1]
 
 
-def test_arms_that_meet_in_a_later_slab_are_one_instance():
+def test_arms_that_meet_in_a_later_block_are_one_instance():
     fork = np.zeros((3, 1, 5), np.uint8)
     fork[:2, 0, [0, 2, 4]] = 2
     fork[2, 0, 2:] = 1
@@ -139,7 +139,7 @@ def test_nothing_found_leaves_background_everywhere():
 def test_the_safe_points_count_both_passes_and_only_the_second_one_writes():
     found = np.full((3, 2, 2), 2, np.uint8)
     out = np.full(found.shape, 9, np.uint8)
-    passes = clean_up(found, out, CLEANUP, slab_voxels=4)
+    passes = clean_up(found, out, CLEANUP, block_voxels=4)
     assert [next(passes) for _ in range(3)] == [(1, 6), (2, 6), (3, 6)]
     assert (out == 9).all()
     assert list(passes) == [(4, 6), (5, 6), (6, 6)]
@@ -157,12 +157,12 @@ def test_more_instances_than_the_output_can_number_are_refused_before_anything_i
     assert cleaned(points, cleanup).max() == 256
 
 
-def test_memory_is_bounded_by_the_slab(tmp_path):
+def test_memory_is_bounded_by_the_block(tmp_path):
     shape, slab = (80, 256, 256), 8 * 256 * 256
     found = np.lib.format.open_memmap(tmp_path / "found.npy", "w+", np.uint8, shape)
     found[:, ::8, ::8] = 2
     tracemalloc.start()
-    for _ in clean_up(found, found, CLEANUP, slab_voxels=slab):
+    for _ in clean_up(found, found, CLEANUP, block_voxels=slab):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

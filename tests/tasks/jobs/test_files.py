@@ -162,10 +162,10 @@ def test_what_lies_only_in_a_window_is_no_job_for_a_file(folder):
         read_job(folder / "none.json")
 
 
-def test_what_goes_on_is_a_training_run_alone(folder, capsys):
+def test_a_segmentation_is_not_forced_to_go_on(folder, capsys):
     write_job(JobFile(job=segment_job(folder)), folder / "job.json")
-    assert command("run", folder / "job.json", "--resume") == 3
-    assert "Only a training run goes on" in capsys.readouterr().err
+    assert command("run", folder / "job.json", "--resume", "--force") == 3
+    assert "--force is for training" in capsys.readouterr().err
 
 
 WRITTEN_BEFORE = {

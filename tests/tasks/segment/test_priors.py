@@ -16,7 +16,7 @@ from napari_unet3d.core.unet.layers import levels_of
 from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.errors import ModelError, OutOfMemoryError, SpecError
 from napari_unet3d.tasks.events import Note
-from napari_unet3d.tasks.segment import segmenting
+from napari_unet3d.tasks.segment import measuring
 from napari_unet3d.tasks.segment.priors import at_shares, sample_boxes
 from napari_unet3d.tasks.specs import PredictSpec
 from tests.support.models import random_model
@@ -106,7 +106,7 @@ def test_a_device_without_memory_for_the_sample_segments_as_it_has_learnt(volume
     def full(*_, **__):
         raise OutOfMemoryError("full")
 
-    monkeypatch.setattr(segmenting, "measure_shares", full)
+    monkeypatch.setattr(measuring, "measure_shares", full)
     notes = []
     spec = PredictSpec(output="probabilities", device="cpu")
     found = segment(volume, model, spec=spec, on_event=notes.append)

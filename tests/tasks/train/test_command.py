@@ -243,7 +243,7 @@ with RunFolder(sys.argv[1]):
 
 
 def test_a_lock_holds_while_its_process_lives_whatever_the_file_says_and_not_longer(tmp_path):
-    from napari_unet3d.tasks.train.kept.run_lock import LOCK_FILE
+    from napari_unet3d.tasks.run_lock import LOCK_FILE
 
     run = tmp_path / "run"
     with subprocess.Popen(
@@ -267,7 +267,7 @@ def test_a_lock_holds_while_its_process_lives_whatever_the_file_says_and_not_lon
 
 
 def test_a_lock_of_another_machine_is_respected_because_not_all_disks_share_locks(tmp_path):
-    from napari_unet3d.tasks.train.kept.run_lock import LOCK_FILE
+    from napari_unet3d.tasks.run_lock import LOCK_FILE
 
     (tmp_path / LOCK_FILE).write_text("1 2 another-machine")
     with (
@@ -279,7 +279,7 @@ def test_a_lock_of_another_machine_is_respected_because_not_all_disks_share_lock
 
 @pytest.mark.parametrize("refusal", [NotImplementedError("no flock"), OSError(errno.ENOSYS, "no locks")])
 def test_on_a_disk_without_locks_the_file_itself_is_one(tmp_path, monkeypatch, refusal):
-    from napari_unet3d.tasks.train.kept import run_lock
+    from napari_unet3d.tasks import run_lock
 
     class NoLocks(FileLock):
         def acquire(self, *_, **__):

@@ -26,11 +26,11 @@ from napari_unet3d.network import learner as training
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Checkpointed, HeldOut, Note, Started, StepDone, Validated
+from napari_unet3d.tasks.run_lock import LOCK_FILE
 from napari_unet3d.tasks.train.annotation import TrainingPair
 from napari_unet3d.tasks.train.check_images import check_images
 from napari_unet3d.tasks.train.data import read_training_data
 from napari_unet3d.tasks.train.kept.run_folder import BEST, LAST, RunFolder
-from napari_unet3d.tasks.train.kept.run_lock import LOCK_FILE
 from napari_unet3d.tasks.train.loop import train
 from napari_unet3d.tasks.train.spec import HeldOutBox, TrainSpec
 from tests.support.balls import balls

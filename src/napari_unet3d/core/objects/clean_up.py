@@ -1,26 +1,28 @@
 """From probabilities to clean labels: hysteresis, small objects, instances, out of core.
 
-A component of weak evidence stays if it holds strong evidence and has enough voxels. Components are
-followed through a volume of any size in slabs along z: memory is bounded by the slab, the result does
-not know how thick the slabs were. No files here: arrays are read and written by boxes.
+A component of weak evidence stays if it holds strong evidence and has enough voxels. Components are followed through a
+volume of any size in blocks: memory is bounded by the block, and the result does not depend on the blocks. No files
+here: arrays are read and written by boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_unet3d.core.objects.components import Booleans, Survey, label_slab
+from napari_unet3d.core.objects.blocks import BlockGrid, Placed, cut_into_blocks
+from napari_unet3d.core.objects.components import Block, Booleans, Survey, label_block
+from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.plan import Readable
 from napari_unet3d.errors import SpecError
 
-SLAB_VOXELS = 1 << 25
-# What a voxel of a slab may take at the most. It takes some 20, but TensorFlow keeps what its largest tile took.
-BYTES_PER_SLAB_VOXEL = 128
+BLOCK_VOXELS = 1 << 25
+# What a voxel of a block may take at the most. It takes some 20, but TensorFlow keeps what its largest tile took.
+BYTES_PER_BLOCK_VOXEL = 128
 MAX_CLASSES = 127
 
 
@@ -132,29 +134,37 @@ def evident_classes(found: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def clean_up(
-    evidence_in: Readable, out: Writable, cleanup: Cleanup, *, slab_voxels: int = SLAB_VOXELS
+    evidence_in: Readable,
+    out: Writable | Callable[[int], Writable],
+    cleanup: Cleanup,
+    *,
+    block_voxels: int = BLOCK_VOXELS,
+    table: ObjectTable | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Write the components that hold a seed and are large enough.
 
-    Two passes over slabs along z, of which the first only reads. The memory needed is about 12 bytes for each
-    voxel of a slab, and some 50 bytes for each component that touches the face of a slab.
+    Two passes over blocks, of which the first only reads. The memory needed is about 12 bytes for each voxel of a
+    block, 8 for each object, and some 50 for each component that touches the face of a block.
 
     Parameters
     ----------
     evidence_in
-        (z, y, x) integers, as from `evidence`.
+        (z, y, x) integers, as from `evidence`. What is stored in files says of what shape they are (`file_shape`).
     out
-        (z, y, x) integers; every voxel is written. May be `evidence_in` itself.
+        (z, y, x) integers; every voxel is written. May be `evidence_in` itself. Or what makes it from the number of
+        objects, once that is known.
     cleanup
         What counts as an object; its thresholds were used by `evidence`.
-    slab_voxels
-        Voxels of a slab; it has at least one plane.
+    block_voxels
+        Voxels of a block at most.
+    table
+        What takes note of each object.
 
     Yields
     ------
     tuple of int
-        Slabs done, and slabs in all, both passes counted. A safe point to stop: nothing is half-written, but
-        where `out` is `evidence_in`, slabs of the second pass cannot be cleaned up again.
+        Blocks done, and blocks in all, both passes counted. A safe point to stop: nothing is half-written, but
+        where `out` is `evidence_in`, blocks of the second pass cannot be cleaned up again.
 
     Raises
     ------
@@ -163,21 +173,36 @@ def clean_up(
     ValueError
         If the shapes differ.
     """
-    if tuple(evidence_in.shape) != tuple(out.shape):
-        raise ValueError(f"the evidence has shape {evidence_in.shape}, but the output has {out.shape}")
-    slabs = _slabs(tuple(evidence_in.shape), slab_voxels)
+    if not callable(out):
+        _check_shapes(evidence_in, out)
+    z, y, x = evidence_in.shape
+    blocks = cut_into_blocks((z, y, x), block_voxels, getattr(evidence_in, "file_shape", (1, 1, 1)))
     survey = Survey(cleanup.structure, cleanup.min_voxels)
-    for done, box in enumerate(slabs, start=1):
-        survey.add(label_slab(np.asarray(evidence_in[box]), cleanup.structure, cleanup.min_voxels))
-        yield done, 2 * len(slabs)
+    for done, (_, block, placed) in enumerate(_labelled(evidence_in, blocks, cleanup), start=1):
+        survey.add(block, placed)
+        yield done, 2 * len(blocks)
     census = survey.join()
+    if callable(out):
+        out = out(census.n_objects)
+        _check_shapes(evidence_in, out)
     if cleanup.instances:
         _check_that_numbers_fit(census.n_objects, out.dtype)
-    for done, box in enumerate(slabs, start=len(slabs) + 1):
-        found = np.asarray(evidence_in[box])
-        slab = label_slab(found, cleanup.structure, cleanup.min_voxels)
-        out[box] = _cleaned(found, slab.labels, census.numbers(slab), out.dtype, instances=cleanup.instances)
-        yield done, 2 * len(slabs)
+    if table is not None:
+        table.begin(census.n_objects)
+    for done, (found, block, placed) in enumerate(_labelled(evidence_in, blocks, cleanup), start=len(blocks) + 1):
+        numbers = census.numbers(block)
+        out[placed.box.slices] = _cleaned(found, block.labels, numbers, out.dtype, instances=cleanup.instances)
+        if table is not None:
+            table.add(found, block.labels, numbers, placed.box)
+        yield done, 2 * len(blocks)
+
+
+def _labelled(
+    evidence_in: Readable, blocks: BlockGrid, cleanup: Cleanup
+) -> Iterator[tuple[npt.NDArray[Any], Block, Placed]]:
+    for placed in blocks:
+        found = np.asarray(evidence_in[placed.box.slices])
+        yield found, label_block(found, placed, blocks.shape, cleanup.structure, cleanup.min_voxels), placed
 
 
 def _cleaned(
@@ -188,7 +213,7 @@ def _cleaned(
     *,
     instances: bool,
 ) -> npt.NDArray[Any]:
-    """Return what is written of a slab, (z, y, x): the numbers of its objects, or their classes."""
+    """Return what is written of a block, (z, y, x): the numbers of its objects, or their classes."""
     cleaned = np.empty(found.shape, dtype)
     numbers_written, stays = numbers.astype(dtype), numbers > 0
     for here, plane, ids in zip(cleaned, found, labels, strict=True):
@@ -196,10 +221,9 @@ def _cleaned(
     return cleaned
 
 
-def _slabs(shape: tuple[int, ...], slab_voxels: int) -> list[tuple[slice, slice, slice]]:
-    n_z, n_y, n_x = shape
-    depth = max(1, slab_voxels // max(1, n_y * n_x))
-    return [(slice(z, min(z + depth, n_z)), slice(0, n_y), slice(0, n_x)) for z in range(0, n_z, depth)]
+def _check_shapes(evidence_in: Readable, out: Writable) -> None:
+    if tuple(evidence_in.shape) != tuple(out.shape):
+        raise ValueError(f"the evidence has shape {evidence_in.shape}, but the output has {out.shape}")
 
 
 def _check_that_numbers_fit(n_objects: int, dtype: np.dtype[Any]) -> None:

@@ -114,6 +114,23 @@ class TilePlan:
         )
         return z, y, x
 
+    @cached_property
+    def blocks(self) -> Shape | None:
+        """Return the shape of what tiles write, side by side from the region's first voxel on; None if they do not.
+
+        They do unless the region begins between two points of the grid on which tiles start.
+        """
+        if any(
+            n > 1 and start != first
+            for n, (start, _), first in zip(self.counts, self.region, self._origins, strict=True)
+        ):
+            return None
+        z, y, x = (
+            step if n > 1 else length
+            for n, step, length in zip(self.counts, self.stride, self.region.shape, strict=True)
+        )
+        return z, y, x
+
     def __len__(self) -> int:
         z, y, x = self.counts
         return z * y * x

@@ -103,4 +103,4 @@ class FileJob(Job):
 
     def _refuse_resuming(self, options: FileOptions) -> None:
         if options.resume or options.force:
-            raise SpecError("Only a training run goes on: --resume and --force do not belong to this job.")
+            raise SpecError("Only training and segmentation go on: --resume and --force do not belong to this job.")

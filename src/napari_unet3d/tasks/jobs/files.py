@@ -104,7 +104,9 @@ def run_job(
         Where the result goes; see `output_of`.
     overwrite
         Replace a result that is there.
-    resume, force
+    resume
+        Go on with a run that was stopped.
+    force
         Of a training run; see `train`.
 
     Raises

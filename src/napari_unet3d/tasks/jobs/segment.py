@@ -8,7 +8,7 @@ from typing import Literal
 
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.tiles.coverage import DoneTiles
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import SpecError, VolumeError
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.jobs.base import Arrays, FileJob, FileOptions
 from napari_unet3d.tasks.jobs.models import load_chosen
@@ -98,10 +98,13 @@ class SegmentJob(FileJob):
 
     def run(self, output: Path, options: FileOptions) -> Generator[Event, None, PredictResult]:
         """Segment it into a file; see `predict_file`."""
-        self._refuse_resuming(options)
+        if options.force:
+            raise SpecError("A segmentation that was begun differently does not go on: --force is for training.")
         if self.image is None:
             raise VolumeError("The job does not say where its image lies.")
         image = open_image(self.image, options.calibration)
         model = load_chosen(self.model, self.weights_sha256)
         yield from map(Note, dict.fromkeys(image.notes))
-        return (yield from predict_file(image, model, self.spec, output, overwrite=options.overwrite))
+        return (
+            yield from predict_file(image, model, self.spec, output, overwrite=options.overwrite, resume=options.resume)
+        )

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.boxes import Box, Shape
+from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.coverage import DoneTiles
-from napari_unet3d.core.tiles.plan import Readable
+from napari_unet3d.core.tiles.plan import Readable, TilePlan
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.tasks.events import Event, Note
-from napari_unet3d.tasks.segment.output_place import OutputPlace, one_class, open_outputs
+from napari_unet3d.tasks.segment.kept import open_kept
+from napari_unet3d.tasks.segment.ledger import Ledger, LedgerHead, print_volume
+from napari_unet3d.tasks.segment.measuring import Measured, measure_volume
+from napari_unet3d.tasks.segment.object_files import check_table, write_table
+from napari_unet3d.tasks.segment.output_place import (
+    OutputPlace,
+    Writing,
+    finish_levels,
+    one_class,
+    open_outputs,
+    place_bytes,
+)
 from napari_unet3d.tasks.segment.predict import PredictResult, Sinks
 from napari_unet3d.tasks.segment.provenance import made_by
-from napari_unet3d.tasks.segment.segmenting import segment_into
+from napari_unet3d.tasks.segment.segmenting import plan_prediction, segment_into
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Volume
+from napari_unet3d.volumes.outputs.base import OutputSpec
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model, ModelCard
@@ -34,8 +48,10 @@ def predict_file(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    table: Path | None = None,
 ) -> Generator[Event, None, PredictResult]:
-    """Segment a volume into a file; closing the generator leaves nothing behind.
+    """Segment a volume into a file, which appears whole or not at all; what is done is kept in a `Ledger`.
 
     Parameters
     ----------
@@ -48,12 +64,17 @@ def predict_file(
     path
         Where the result goes, `.tif`, `.ome.tif` or `.zarr`; it carries the volume's voxel size and position.
     overwrite
-        Replace what is there, when the result is complete.
+        Replace what is there, when the result is complete; without `resume`, also begin again.
+    resume
+        Go on with a run that was stopped or killed, if there is one; the result has the bytes of an unbroken one.
+    table
+        A CSV file for what is known of each numbered object; see `write_table`. None writes none.
 
     Raises
     ------
     OutputError
-        If the result exists or cannot be written.
+        If the result exists or cannot be written, or there is a run that was stopped, which is neither to go on nor to
+        begin again, or was begun differently.
     Unet3dError
         As `segment_into`.
     """
@@ -67,7 +88,86 @@ def predict_file(
     place = OutputPlace(
         path=Path(path), voxel_size=volume.voxel_size, unit=volume.unit, translate=begins, overwrite=overwrite
     )
-    return (yield from segment_to(volume.data, model, spec, place))
+    found = place.describe(volume.shape, spec, model.card)
+    found = replace(found, made_by=made_by(model, spec))
+    if table is not None:
+        check_table(table, spec, overwrite=overwrite)
+    with Ledger(found.target) as ledger:
+        begun = yield from _begin(volume, model, spec, ledger, found, overwrite=overwrite, resume=resume)
+        found = replace(found, blocks=begun.layout.blocks)
+        objects = None if table is None else ObjectTable(model.spec.classes)
+        with open_kept(ledger, found, spec, objects) as kept:
+            result = yield from segment_into(
+                volume.data,
+                model,
+                spec,
+                kept.sinks,
+                plan=begun.plan,
+                measured=begun.measured,
+                done=ledger.done,
+            )
+            yield from finish_levels(kept.result)
+            if table is not None and objects is not None:
+                write_table(table, objects, found, model.card.class_names, overwrite=overwrite)
+            kept.commit()
+    return result
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """How a run begins or goes on: the plan it was begun with, which says how the result is stored, and that of now."""
+
+    layout: TilePlan
+    plan: TilePlan
+    measured: Measured
+
+
+def _begin(
+    volume: Volume,
+    model: Model,
+    spec: PredictSpec,
+    ledger: Ledger,
+    found: OutputSpec,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> Generator[Event, None, _Begun]:
+    """Find out what is done, or measure the volume and write down how the run begins."""
+    from napari_unet3d.network.machine.devices import select_device, usable_memory
+
+    if len(ledger) and not resume and not overwrite:
+        raise OutputError(
+            f"{shown(ledger.folder)} holds {len(ledger):,} finished tiles of a run that was stopped. "
+            "Go on with it (--resume), or begin again (--overwrite)."
+        )
+    device = select_device(spec.device)
+    writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
+
+    def plan_with(tile_shape: Shape | None, memory: int | None) -> TilePlan:
+        choices = spec.model_copy(update={"tile_shape": tile_shape, "memory_bytes": memory})
+        return plan_prediction(volume.shape, model, choices, device, volume=volume.data, sink=writing)
+
+    plan = plan_with(spec.tile_shape, spec.memory_bytes)
+    fingerprint = model.fingerprint()
+    printed = print_volume(volume.data, volume.voxel_size, volume.unit, volume.translate)
+    if len(ledger) and resume:
+        head = ledger.check(spec, fingerprint, printed)
+        layout = plan_with(head.input_shape, spec.memory_bytes)
+        fits = layout.peak_bytes <= (spec.memory_bytes or usable_memory(device))
+        yield Note(f"{len(ledger):,} tiles are done; the run goes on with the rest.")
+        return _Begun(layout, layout if fits and spec.tile_shape is None else plan, head.measured)
+    measured = yield from measure_volume(volume.data, model, spec, plan, device)
+    ledger.begin(
+        LedgerHead(
+            software=version("napari-unet3d"),
+            spec=spec,
+            model=fingerprint,
+            volume=printed,
+            measured=measured,
+            input_shape=plan.input_shape,
+        )
+    )
+    return _Begun(plan, plan, measured)
 
 
 def segment_to(
@@ -106,10 +206,13 @@ def segment_to(
     """
     z, y, x = voxels.shape[:3]
     found = place.describe((z, y, x), spec, model.card, only_class=only_class)
-    found = replace(found, made_by=made_by(model, spec))
+    writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
+    plan = plan_prediction((z, y, x), model, spec, volume=voxels, sink=writing)
+    found = replace(found, made_by=made_by(model, spec), blocks=plan.blocks)
     with open_outputs(place, found, done) as (output, evidence):
         sinks = Sinks(one_class(output, only_class, model.spec.classes), evidence)
-        result = yield from segment_into(voxels, model, spec, sinks, focus=focus, done=done)
+        result = yield from segment_into(voxels, model, spec, sinks, plan=plan, focus=focus, done=done)
+        yield from finish_levels(output)
         output.commit()
     return result
 

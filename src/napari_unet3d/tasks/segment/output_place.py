@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.tiles.coverage import DoneTiles
+from napari_unet3d.tasks.events import Progress
 from napari_unet3d.tasks.specs import PathOnDisk, PredictSpec, Spec
 from napari_unet3d.volumes.outputs.base import Output, OutputSpec
 from napari_unet3d.volumes.outputs.creating import open_output, output_spec, writing_bytes
@@ -73,7 +74,6 @@ class OutputPlace(Spec):
         region = spec.region or Box.whole(shape)
         is_image = spec.output == "probabilities"
         classes = (card.network.classes,) if is_image and only_class is None else ()
-        has_numbers = spec.cleanup is not None and spec.cleanup.instances
         return output_spec(
             self.path,
             (*region.shape, *classes),
@@ -82,9 +82,14 @@ class OutputPlace(Spec):
             unit=self.unit,
             translate=self.translate,
             kind="image" if is_image else "labels",
-            class_names=() if is_image or has_numbers else card.class_names,
+            class_names=() if is_image or has_numbers(spec) else card.class_names,
             overwrite=self.overwrite,
         )
+
+
+def has_numbers(spec: PredictSpec) -> bool:
+    """Return whether the result numbers objects, instead of saying their classes."""
+    return spec.cleanup is not None and spec.cleanup.instances
 
 
 @contextmanager
@@ -118,6 +123,19 @@ def open_outputs(
         yield output, evidence
         if place.evidence is not None:
             atomic.remove(place.evidence)
+
+
+def finish_levels(output: Output) -> Iterator[Progress]:
+    """Make the smaller copies of a result that is complete; each event is a safe point to stop."""
+    for done, total in output.make_levels():
+        yield Progress("making smaller copies", done, total)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What will be written to, for the plan of a run that has not opened it yet."""
+
+    writing_bytes: int
 
 
 _EVIDENCE = ".evidence.zarr"

@@ -11,24 +11,25 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.finite import NOT_FINITE, finite_voxels
 from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.objects.clean_up import (
-    BYTES_PER_SLAB_VOXEL,
-    SLAB_VOXELS,
+    BLOCK_VOXELS,
+    BYTES_PER_BLOCK_VOXEL,
     Writable,
     clean_up,
     evidence,
     evident_classes,
 )
+from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.coverage import Coverage, DoneTiles, nearest_first
 from napari_unet3d.core.tiles.plan import Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.core.tiles.sizes import TILES_READ_AHEAD
@@ -56,10 +57,20 @@ class Sinks:
     evidence
         (z, y, x) uint8, where clean-up keeps its evidence; meanwhile the result shows the classes of finished tiles.
         None keeps it in the result, which then makes sense at the end only.
+    cleaned
+        Makes what takes the objects, from their number, once that is known; then `result` takes the evidence alone.
+    table
+        What takes note of each object that clean-up keeps.
+    keep
+        Called with the input shape of a tile and the box of the result that it wrote, by the thread that writes: before
+        anybody is told.
     """
 
     result: Writable
     evidence: Writable | None = None
+    cleaned: Callable[[int], Writable] | None = None
+    table: ObjectTable | None = None
+    keep: Callable[[Shape, Box], None] | None = None
 
     @property
     def writing_bytes(self) -> int:
@@ -133,9 +144,51 @@ def predict(
         One of its children, if nothing fits the memory, or a voxel cannot be read or written.
     """
     begun = time.perf_counter()
-    result = sinks.result
-    if tuple(result.shape[:3]) != plan.region.shape:
-        raise SpecError(f"The result has the shape {plan.region.shape}; the output that was passed has {result.shape}.")
+    found = yield from predict_tiles(
+        volume,
+        predictor,
+        spec,
+        sinks,
+        plan=plan,
+        scaling=scaling,
+        device=device,
+        focus=focus,
+        done=done,
+        glance=glance,
+        expected=expected,
+    )
+    if spec.cleanup is not None:
+        evident = sinks.result if sinks.evidence is None else sinks.evidence
+        out = sinks.cleaned or sinks.result
+        # What the tiles took is free by now, but the process would hold it; so it is with what a block took.
+        return_free_memory()
+        block_voxels = min(BLOCK_VOXELS, found.plan.peak_bytes // BYTES_PER_BLOCK_VOXEL)
+        for n, total in clean_up(evident, out, spec.cleanup, block_voxels=block_voxels, table=sinks.table):
+            return_free_memory()
+            yield Progress("cleaning up", n, total)
+    return replace(found, seconds=time.perf_counter() - begun)
+
+
+def predict_tiles(
+    volume: Readable,
+    predictor: Predictor,
+    spec: PredictSpec,
+    sinks: Sinks,
+    *,
+    plan: TilePlan,
+    scaling: Scaling,
+    device: str = "The device",
+    focus: Box | None = None,
+    done: Sequence[DoneTiles] = (),
+    glance: TilePlan | None = None,
+    expected: float | None = None,
+) -> Generator[Event, None, PredictResult]:
+    """Segment the tiles of a volume, without what follows them; everything else is as for `predict`."""
+    begun = time.perf_counter()
+    if tuple(sinks.result.shape[:3]) != plan.region.shape:
+        raise SpecError(
+            f"The result has the shape {plan.region.shape}; the output that was passed has {sinks.result.shape}."
+        )
     run = _Segmenting(volume, predictor, spec, sinks, scaling, focus, expected)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
@@ -144,14 +197,6 @@ def predict(
     plan = yield from _all_tiles(run, plan, device)
     if run.n_nonfinite:
         yield Note(f"{run.n_nonfinite:,} voxels are not finite numbers; the network read them as background.")
-    if spec.cleanup is not None:
-        found = result if sinks.evidence is None else sinks.evidence
-        # What the tiles took is free by now, but the process would hold it; so it is with what a slab took.
-        return_free_memory()
-        slab_voxels = min(SLAB_VOXELS, plan.peak_bytes // BYTES_PER_SLAB_VOXEL)
-        for n, total in clean_up(found, result, spec.cleanup, slab_voxels=slab_voxels):
-            return_free_memory()
-            yield Progress("cleaning up", n, total)
     return PredictResult(plan, time.perf_counter() - begun, run.flops_per_second)
 
 
@@ -246,7 +291,7 @@ class _Segmenting:
                     computing = time.perf_counter()
                     values = self.predictor(voxels, what)
                     self.timings.append((plan.tile_flops, time.perf_counter() - computing))
-                    writing.append((writer.submit(self._write, tile, values[tile.crop(margin)]), tile))
+                    writing.append((writer.submit(self._write, plan, tile, values[tile.crop(margin)]), tile))
                     del voxels, values
                     while writing and (len(writing) > TILES_READ_AHEAD or writing[0][0].done()):
                         yield written()
@@ -283,14 +328,17 @@ class _Segmenting:
         self.n_nonfinite += _count_false(finite, tile.read, tile.write)
         return scaled
 
-    def _write(self, tile: Tile, values: npt.NDArray[Any]) -> None:
-        box = self._in_output(tile.write).slices
+    def _write(self, plan: TilePlan, tile: Tile, values: npt.NDArray[Any]) -> None:
+        where = self._in_output(tile.write)
+        box = where.slices
         if self.spec.cleanup is not None:
             values = evidence(values, self.spec.cleanup)
             if self.sinks.evidence is not None:
                 self.sinks.evidence[box] = values
                 values = evident_classes(values)
         self.sinks.result[box] = values
+        if self.sinks.keep is not None:
+            self.sinks.keep(plan.input_shape, where)
 
     def _in_output(self, box: Box) -> Box:
         region = self.spec.region or Box.whole(box.shape)

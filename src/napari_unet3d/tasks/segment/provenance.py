@@ -9,13 +9,10 @@ import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from napari_unet3d.tasks.specs import PredictSpec
+from napari_unet3d.tasks.specs import HOW, PredictSpec
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
-
-# They say how much is computed at once, and change no byte of the result.
-_HOW = {"memory_bytes", "tile_shape", "device"}
 
 
 def made_by(model: Model, spec: PredictSpec) -> str:
@@ -36,6 +33,6 @@ def made_by(model: Model, spec: PredictSpec) -> str:
             "filters": model.spec.filters,
             "classes": model.card.class_names,
         },
-        "spec": spec.model_dump(mode="json", exclude=_HOW),
+        "spec": spec.model_dump(mode="json", exclude=set(HOW)),
     }
     return json.dumps(facts, ensure_ascii=True)

@@ -6,16 +6,14 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_unet3d.core.boxes import Box
-from napari_unet3d.core.heads.prior import emphasized
-from napari_unet3d.core.normalize import Scaling, measure
+from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.core.tiles.plan import Readable, TilePlan
-from napari_unet3d.errors import OutOfMemoryError
-from napari_unet3d.tasks.events import Event, Note, Progress
+from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.segment.check_device import check_device
+from napari_unet3d.tasks.segment.measuring import Measured, measure_volume
 from napari_unet3d.tasks.segment.planning import plan_glance, plan_run
 from napari_unet3d.tasks.segment.predict import PredictResult, Sinks, predict
-from napari_unet3d.tasks.segment.priors import at_shares, measure_shares
 from napari_unet3d.tasks.segment.shares import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.speeds import known_speed, remember_speed
@@ -71,6 +69,8 @@ def segment_into(
     spec: PredictSpec,
     sinks: Sinks,
     *,
+    plan: TilePlan | None = None,
+    measured: Measured | None = None,
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
 ) -> Generator[Event, None, PredictResult]:
@@ -86,6 +86,8 @@ def segment_into(
         What segments it.
     spec, sinks, focus, done
         As for `predict`.
+    plan, measured
+        From `plan_prediction` and `measure_volume`; None makes them.
 
     Raises
     ------
@@ -93,25 +95,23 @@ def segment_into(
         One of its children, if the volume does not suit the model, nothing fits the memory, or a voxel cannot be read
         or written.
     """
-    from napari_unet3d.network.machine.devices import select_device, usable_memory
+    from napari_unet3d.network.machine.devices import select_device
     from napari_unet3d.network.predictor import predictor_of
 
     model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
     device = select_device(spec.device)
-    plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sinks)
-    scaling = measure(model.card.normalization, volume)
-    yield from map(Note, scaling.notes)
+    if plan is None:
+        plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sinks)
+    if measured is None:
+        measured = yield from measure_volume(volume, model, spec, plan, device)
     yield from check_device(plan, device)
-    # Not what a tile takes: the sample is the same whatever the tiles are.
-    memory = max(plan.peak_bytes, (spec.memory_bytes or usable_memory(device)) - plan.reading_bytes)
-    suited = yield from _suited(model, volume, spec, scaling, device, memory)
     result = yield from predict(
         volume,
-        predictor_of(suited, device),
+        predictor_of(measured.suit(model), device),
         spec,
         sinks,
         plan=plan,
-        scaling=scaling,
+        scaling=Scaling(*measured.scaling),
         device=device.label,
         focus=focus,
         done=done,
@@ -120,33 +120,6 @@ def segment_into(
     )
     _remember_speed(result, device)
     return result
-
-
-def _suited(
-    model: Model, volume: Readable, spec: PredictSpec, scaling: Scaling, device: Device, memory: int
-) -> Generator[Event, None, Model]:
-    """Return the model as it suits the volume: corrected for how frequent the classes are there, if it may be."""
-    from napari_unet3d.network.predictor import predictor_of
-
-    learnt = model.card.shares
-    if not isinstance(spec.prior, str):
-        wanted = spec.prior
-    elif spec.prior == "volume" and learnt is not None:
-        yield Progress("looking how frequent the classes are", 0, 1)
-        try:
-            wanted = measure_shares(volume, model, predictor_of(model, device), scaling, memory=memory)
-        except OutOfMemoryError:
-            yield Note(f"{device.label} has no memory to look how frequent the classes are; they are taken as learnt.")
-            wanted = learnt
-    elif spec.emphasis:
-        wanted = learnt or (1.0,) * model.spec.classes
-    else:
-        return model
-    wanted = emphasized(wanted, spec.emphasis)
-    suited = at_shares(model, wanted)
-    names = zip(suited.card.class_names, suited.card.shares or (), strict=True)
-    yield Note(f"Share of each class: {', '.join(f'{name} {100 * share:.3g} %' for name, share in names)}.")
-    return suited
 
 
 def _remember_speed(result: PredictResult, device: Device) -> None:

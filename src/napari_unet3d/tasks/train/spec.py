@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -142,12 +141,3 @@ class TrainSpec(Spec):
             return self.learning_rate
         done = (step - rising) / max(1, self.steps - rising)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def differences(old: TrainSpec, new: TrainSpec, *, but: Sequence[str] = ()) -> list[str]:
-    """Return in what two runs differ, each as `name: old, now new`."""
-    return [
-        f"{name}: {getattr(old, name)}, now {getattr(new, name)}"
-        for name in TrainSpec.model_fields
-        if name not in but and getattr(old, name) != getattr(new, name)
-    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,13 @@ DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
 class OutputSpec:
     """What is to be written: checked once, and the same for every format.
 
-    `made_by` is text that goes along, where the format has a place for it: how it was made.
+    Attributes
+    ----------
+    made_by
+        Text that goes along, where the format has a place for it: how it was made.
+    blocks
+        Shape (z, y, x) of the boxes that are written at once, side by side from the first voxel on: what lies in files
+        of its own is laid out so that no two of them share a file. None where that is not known.
     """
 
     target: Path
@@ -41,6 +48,7 @@ class OutputSpec:
     class_names: tuple[str, ...]
     overwrite: bool
     made_by: str = ""
+    blocks: tuple[int, int, int] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -112,6 +120,11 @@ class Output(ABC):
         """Return the bytes that a write takes beyond the box: chunks that are changed in a part of them."""
         return 0
 
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """Return the shape (z, y, x) of what is written in one piece, counted from the first voxel; 1 where any is."""
+        return (1, 1, 1)
+
     def __enter__(self) -> Self:
         return self
 
@@ -139,6 +152,21 @@ class Output(ABC):
             return np.empty(box_shape(part), self.dtype)
         with atomic.writing(self._spec.target, self._spec.nbytes):
             return self._read(part)
+
+    def sync(self) -> None:
+        """Bring onto the disk what was written since the last time: it survives the process, and a power cut."""
+        self._check_open()
+        with atomic.writing(self._spec.target, self._spec.nbytes):
+            self._sync()
+
+    def make_levels(self) -> Iterator[tuple[int, int]]:
+        """Make smaller copies of what was written, where the format has them; yields how many parts are done, of all.
+
+        Made again from the beginning wherever it was stopped.
+        """
+        self._check_open()
+        with atomic.writing(self._spec.target, self._spec.nbytes):
+            yield from self._make_levels()
 
     def commit(self) -> Path:
         """Put what was written in its place and return where that is.
@@ -202,6 +230,13 @@ class Output(ABC):
     @abstractmethod
     def _read(self, box: Slices) -> npt.NDArray[Any]:
         """Read a box."""
+
+    def _make_levels(self) -> Iterator[tuple[int, int]]:
+        yield from ()
+
+    @abstractmethod
+    def _sync(self) -> None:
+        """Bring onto the disk what was written since the last time."""
 
     @abstractmethod
     def _finish(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,8 @@ class TiffOutput(Output):
         metadata: dict[str, Any] = {"axes": "ZYX" if len(self.shape) == 3 else "ZCYX"}
         if spec.made_by:
             metadata["Description"] = spec.made_by
+        # By default it is another one each time: the same work gives the same bytes.
+        metadata["UUID"] = str(uuid5(NAMESPACE_OID, f"{spec.made_by} {spec.shape} {spec.dtype} {spec.translate}"))
         plane: dict[str, Any] = {}
         for axis, step, offset in zip("ZYX", spec.voxel_size, spec.translate, strict=True):
             metadata[f"PhysicalSize{axis}"] = step
@@ -121,8 +124,11 @@ class TiffOutput(Output):
             raise ValueError("the file is closed")
         return self._descriptor
 
-    def _finish(self) -> None:
+    def _sync(self) -> None:
         os.fsync(self._open_file())
+
+    def _finish(self) -> None:
+        self._sync()
         self._abandon()
 
     def _abandon(self) -> None:

@@ -6,9 +6,8 @@ that a chunk that was lost or damaged later is noticed by the reader and never t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +22,10 @@ from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.volumes.arrays import Slices
 from napari_unet3d.volumes.outputs.base import Output, OutputSpec, gone
+from napari_unet3d.volumes.outputs.pyramid import Factors, fill_level, plan_levels
+from napari_unet3d.volumes.outputs.zarr_layout import Layout, bytes_at_once, lay_out
 
 ALL_CHUNKS = "napari_unet3d_all_chunks_written"
-_CHUNK_SIZE = 128
 _UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 # Beside what OME-Zarr says.
 MADE_BY = "napari-unet3d"
@@ -53,66 +53,132 @@ class ZarrOutput(Output):
             zarr_format=3,
             attributes={"ome": describe(self._spec), **({MADE_BY: self._spec.made_by} if self._spec.made_by else {})},
         )
-        self._array: Any = group.create_array(
-            "0",
-            shape=stored,
-            chunks=_chunk_shape(self.shape),
-            dtype=self.dtype,
-            compressors=[ZstdCodec(level=3, checksum=True)],
-            fill_value=0,
-            dimension_names=["c", "z", "y", "x"][-len(stored) :],
-            attributes={ALL_CHUNKS: True},
-            config={"write_empty_chunks": True},
-        )
-        self._count_chunks()
+        self._open(create_array(group, "0", stored, self.dtype, lay_out(stored, self.dtype, self._spec.blocks)))
 
     def _resume(self, path: Path) -> None:
         for stray in (path / "0").rglob("*.partial"):
             # What zarr was writing when its process was killed.
             stray.unlink(missing_ok=True)
-        self._array = open_array(path, mode="r+").with_config({"write_empty_chunks": True})
-        self._count_chunks()
+        self._open(open_array(path, mode="r+").with_config({"write_empty_chunks": True}))
 
-    def _count_chunks(self) -> None:
-        counts = [-(-size // chunk) for size, chunk in zip(self._array.shape, self._array.chunks, strict=True)]
-        self._has_chunk = np.zeros(counts, bool)
+    def _open(self, array: Any) -> None:
+        self._array = array
+        self._layout = Layout(array.chunks, array.shards)
+        counts = [-(-size // step) for size, step in zip(array.shape, self._layout.files, strict=True)]
+        self._has_file = np.zeros(counts, bool)
+        self._not_synced: set[tuple[int, ...]] = set()
 
     @property
     def writing_bytes(self) -> int:
         """Return the bytes of the chunks that zarr decodes and encodes at the same time, and of their copies."""
-        return _bytes_at_once(self._array.shape, self._array.chunks, self.dtype)
+        return bytes_at_once(self._array.shape, self._layout, self.dtype)
+
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """Return the shape (z, y, x) of a chunk, or of a shard where there are some."""
+        z, y, x = self._layout.files[-3:]
+        return z, y, x
 
     def _write(self, box: Slices, values: npt.NDArray[Any]) -> None:
         stored = values if len(box) == 3 else np.moveaxis(values, 3, 0)
         where = _stored(box)
-        for part in _rows(where, self._array.chunks):
+        for part in _rows(where, self._layout):
             self._array[part] = stored[_within(part, where)]
         self._mark(box)
+        self._not_synced.update(product(*(range(part.start, part.stop) for part in self._files_of(box))))
+
+    def _files_of(self, box: Slices) -> Slices:
+        """Return which files hold a box, as an index into the grid of them."""
+        return tuple(
+            slice(part.start // step, -(-part.stop // step))
+            for part, step in zip(_stored(box), self._layout.files, strict=True)
+        )
 
     def _mark(self, box: Slices) -> None:
-        touched = (
-            slice(part.start // chunk, -(-part.stop // chunk))
-            for part, chunk in zip(_stored(box), self._array.chunks, strict=True)
-        )
-        self._has_chunk[tuple(touched)] = True
+        self._has_file[self._files_of(box)] = True
+
+    def _file(self, index: tuple[int, ...]) -> Path:
+        return self._partial / "0" / str(self._array.metadata.encode_chunk_key(index))
+
+    def _make_levels(self) -> Iterator[tuple[int, int]]:
+        self._fill_missing()
+        levels = plan_levels(self.shape[:3], self._spec.voxel_size)
+        for stray in (found for found in self._partial.iterdir() if found.name.isdecimal() and found.name != "0"):
+            # What an earlier process had begun.
+            atomic.remove(stray)
+        group = zarr.open_group(LocalStore(self._partial), mode="r+", zarr_format=3)
+        arrays = [self._array]
+        for number, factors in enumerate(levels, start=1):
+            space = (-(-size // n) for size, n in zip(self.shape[:3], factors, strict=True))
+            stored = (*self._array.shape[:-3], *space)
+            layout = lay_out(stored, self.dtype, self.file_shape)
+            arrays.append(create_array(group, str(number), stored, self.dtype, layout))
+        total = sum(sum(1 for _ in files_of(array)) for array in arrays[1:])
+        done = 0
+        for source, target in pairwise(arrays):
+            for _ in fill_level(source, target, is_labels=self._spec.kind == "labels"):
+                done += 1
+                yield done, total
+        if levels:
+            group.attrs["ome"] = describe(self._spec, levels)
+
+    def _sync(self) -> None:
+        atomic.sync_files([self._file(index) for index in self._not_synced], self._partial)
+        self._not_synced.clear()
 
     def _read(self, box: Slices) -> npt.NDArray[Any]:
         return read_box(self._array, box)
 
     def _finish(self) -> None:
-        folder = self._partial / "0"
+        self._fill_missing()
+        atomic.sync_tree(self._partial)
+
+    def _fill_missing(self) -> None:
+        """Write what was never written, which is 0.
+
+        Raises
+        ------
+        OutputError
+            If something that was written is not there any more.
+        """
         # zarr makes a folder again that was moved away in the meantime, and says nothing.
-        lost = not (self._partial / "zarr.json").is_file() or not (folder / "zarr.json").is_file()
-        for index, box in _chunks(self._array):
-            if (folder / self._array.metadata.encode_chunk_key(index)).is_file():
+        lost = any(not (folder / "zarr.json").is_file() for folder in (self._partial, self._partial / "0"))
+        for index, box in files_of(self._array):
+            if self._file(index).is_file():
                 continue
-            if lost or self._has_chunk[index]:
+            if lost or self._has_file[index]:
                 raise OutputError(gone(self._spec.target, self._partial))
             self._array[box] = 0
-        atomic.sync_tree(self._partial)
+            self._has_file[index] = True
 
     def _abandon(self) -> None:
         """Nothing is held open between writes."""
+
+
+def create_array(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: Layout) -> Any:
+    """Create an array in the group of an image; every chunk of it will be written, and says so.
+
+    Parameters
+    ----------
+    group
+        Of zarr.
+    name
+        Of the array.
+    shape, dtype, layout
+        As it is stored, ([c, ]z, y, x).
+    """
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=layout.chunks,
+        shards=layout.shards,
+        dtype=dtype,
+        compressors=[ZstdCodec(level=3, checksum=True)],
+        fill_value=0,
+        dimension_names=["c", "z", "y", "x"][-len(shape) :],
+        attributes={ALL_CHUNKS: True},
+        config={"write_empty_chunks": True},
+    )
 
 
 def open_array(path: Path, *, mode: Literal["r", "r+"] = "r") -> Any:
@@ -124,15 +190,17 @@ def read_box(array: Any, box: Slices) -> npt.NDArray[Any]:
     """Return a box (z, y, x[, c]) of an array that is stored with its channels first."""
     where = _stored(box)
     values = np.empty([part.stop - part.start for part in where], array.dtype)
-    for part in _rows(where, array.chunks):
+    for part in _rows(where, Layout(array.chunks, None)):
         values[_within(part, where)] = array[part]
     return values if len(box) == 3 else np.moveaxis(values, 0, 3)
 
 
-def _rows(box: Slices, chunks: tuple[int, ...]) -> Iterator[Slices]:
-    """Cut a box into rows of chunks along x: zarr holds all the chunks that it is asked for, decoded, at once."""
-    for row in product(*(_cuts(part, size) for part, size in zip(box[:-1], chunks[:-1], strict=True))):
-        yield (*row, box[-1])
+def _rows(box: Slices, layout: Layout) -> Iterator[Slices]:
+    """Cut a box into rows of chunks, or single shards: zarr holds all that it is asked for, decoded, at once."""
+    cuts = [_cuts(part, size) for part, size in zip(box, layout.files, strict=True)]
+    if layout.shards is None:
+        cuts[-1] = [box[-1]]
+    yield from product(*cuts)
 
 
 def _cuts(part: slice, size: int) -> list[slice]:
@@ -149,38 +217,25 @@ def _stored(box: Slices) -> Slices:
     return box if len(box) == 3 else (box[3], *box[:3])
 
 
-def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a chunk of a volume (z, y, x[, c]), as it is stored."""
-    z, y, x, *c = (min(size, _CHUNK_SIZE) for size in shape)
-    return (1, z, y, x) if c else (z, y, x)
-
-
 def writing_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return the `writing_bytes` of an output of that shape before there is one."""
+    """Return the `writing_bytes` of an output of that shape before there is one; shards take no more than chunks do."""
     z, y, x, *c = shape
-    return _bytes_at_once((*c, z, y, x), _chunk_shape(shape), dtype)
+    stored = (*c, z, y, x)
+    return bytes_at_once(stored, lay_out(stored, dtype, None), dtype)
 
 
-def _bytes_at_once(shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    n_chunks = -(-shape[-1] // chunks[-1])
-    return int(2 * math.prod(chunks) * dtype.itemsize * min(n_chunks, int(zarr.config.get("async.concurrency", 10))))
-
-
-def describe(spec: OutputSpec) -> dict[str, Any]:
-    """Return the OME-Zarr 0.5 metadata of an output, ready for JSON."""
+def describe(spec: OutputSpec, levels: Sequence[Factors] = ()) -> dict[str, Any]:
+    """Return the OME-Zarr 0.5 metadata of an output, ready for JSON; `levels` are its smaller copies."""
     axes: list[Any] = [v05.SpaceAxis(name=axis, unit=_UNITS.get(spec.unit)) for axis in "zyx"]
-    scale, translation = list(spec.voxel_size), list(spec.translate)
     if len(spec.shape) == 4:
         axes.insert(0, v05.ChannelAxis(name="c"))
-        scale.insert(0, 1.0)
-        translation.insert(0, 0.0)
-    transforms: list[Any] = [v05.ScaleTransformation(scale=scale)]
-    if any(translation):
-        transforms.append(v05.TranslationTransformation(translation=translation))
     multiscale = v05.Multiscale(
         name=shown(spec.target.stem),
         axes=axes,
-        datasets=[v05.Dataset(path="0", coordinateTransformations=transforms)],
+        datasets=[
+            v05.Dataset(path=str(number), coordinateTransformations=_transforms(spec, factors))
+            for number, factors in enumerate(((1, 1, 1), *levels))
+        ],
     )
     image: v05.Image = v05.Image(multiscales=[multiscale])
     if spec.kind == "labels":
@@ -194,6 +249,20 @@ def describe(spec: OutputSpec) -> dict[str, Any]:
     return document
 
 
+def _transforms(spec: OutputSpec, factors: Factors) -> list[Any]:
+    """Return how a copy lies in space: the middle of its first voxel is the middle of those that it stands for."""
+    scale = [size * n for size, n in zip(spec.voxel_size, factors, strict=True)]
+    middle = ((n - 1) / 2 * size for size, n in zip(spec.voxel_size, factors, strict=True))
+    translation = [offset + more for offset, more in zip(spec.translate, middle, strict=True)]
+    if len(spec.shape) == 4:
+        scale.insert(0, 1.0)
+        translation.insert(0, 0.0)
+    transforms: list[Any] = [v05.ScaleTransformation(scale=scale)]
+    if any(translation):
+        transforms.append(v05.TranslationTransformation(translation=translation))
+    return transforms
+
+
 def _image_label(class_names: tuple[str, ...]) -> v05.ImageLabel:
     if not class_names:
         return v05.ImageLabel(version="0.5")
@@ -205,10 +274,11 @@ def _image_label(class_names: tuple[str, ...]) -> v05.ImageLabel:
     return v05.ImageLabel(version="0.5", colors=colors, properties=properties)
 
 
-def _chunks(array: Any) -> Iterator[tuple[tuple[int, ...], Slices]]:
-    """Yield the index and the box of each chunk."""
-    counts = [-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+def files_of(array: Any) -> Iterator[tuple[tuple[int, ...], Slices]]:
+    """Yield the index and the box of each chunk, or of each shard where there are some."""
+    files = array.shards or array.chunks
+    counts = [-(-size // step) for size, step in zip(array.shape, files, strict=True)]
     for index in product(*map(range, counts)):
-        starts = [at * chunk for at, chunk in zip(index, array.chunks, strict=True)]
-        stops = [min(a + chunk, size) for a, chunk, size in zip(starts, array.chunks, array.shape, strict=True)]
+        starts = [at * step for at, step in zip(index, files, strict=True)]
+        stops = [min(start + step, size) for start, step, size in zip(starts, files, array.shape, strict=True)]
         yield index, tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))

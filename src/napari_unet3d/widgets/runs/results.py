@@ -16,7 +16,7 @@ from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.tasks.jobs.segment import RESULT, SCRATCH
-from napari_unet3d.tasks.segment.output_place import OutputPlace, evidence_of, place_bytes
+from napari_unet3d.tasks.segment.output_place import OutputPlace, Writing, evidence_of, place_bytes
 from napari_unet3d.tasks.segment.shares import share_memory
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.creating import check_place
@@ -151,13 +151,6 @@ def make_result(chosen: LayerVolume, choices: Choices, *, overwrite: bool = Fals
     return Result(BeingWritten(found, claimed["unfinished"]), {}, place)
 
 
-@dataclass(frozen=True)
-class _Writing:
-    """What will be written to, for the plan."""
-
-    writing_bytes: int
-
-
 def beside_bytes(chosen: LayerVolume, choices: Choices, device: Device) -> int:
     """Return what of the memory of a run the worker takes to read the volume and to write the result, in bytes."""
     memory = choices.spec.memory_bytes
@@ -167,7 +160,7 @@ def beside_bytes(chosen: LayerVolume, choices: Choices, device: Device) -> int:
     source = None if chosen.on_disk is None else chosen.volume.data
     shape = choices.region(chosen.shape).shape
     writing = 0 if choices.path is None else place_bytes(choices.path, shape, choices.spec)
-    return share_memory(source, _Writing(writing), memory)
+    return share_memory(source, Writing(writing), memory)
 
 
 def check_room(choices: Choices, shape: tuple[int, int, int], free_bytes: int) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_unet3d.errors import ModelError, TrainingError, shown
+from napari_unet3d.tasks.specs import differences
 from napari_unet3d.tasks.train.kept.checkpoints import Checkpoint
 from napari_unet3d.tasks.train.kept.run_folder import BEST, HISTORY_FILE, LAST, RunFolder, RunRecord
-from napari_unet3d.tasks.train.spec import differences
 
 
 @dataclass(frozen=True, eq=False)

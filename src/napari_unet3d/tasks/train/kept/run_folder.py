@@ -21,6 +21,7 @@ from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.core.boxes import Shape
 from napari_unet3d.errors import TrainingError, shown
 from napari_unet3d.small_files import read_json
+from napari_unet3d.tasks.run_lock import RunLock
 from napari_unet3d.tasks.specs import Spec
 from napari_unet3d.tasks.train.annotation import TrainingPair
 from napari_unet3d.tasks.train.kept.checkpoints import (
@@ -31,7 +32,6 @@ from napari_unet3d.tasks.train.kept.checkpoints import (
     write_checkpoint,
 )
 from napari_unet3d.tasks.train.kept.history import check_score_column
-from napari_unet3d.tasks.train.kept.run_lock import RunLock
 from napari_unet3d.tasks.train.spec import TrainSpec
 
 RUN_FILE, HISTORY_FILE, CHECKPOINT_FILE = "run.json", "history.csv", "checkpoint.safetensors"

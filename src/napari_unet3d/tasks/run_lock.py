@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from napari_unet3d.errors import TrainingError, shown
+from napari_unet3d.errors import TrainingError, Unet3dError, shown
 
 LOCK_FILE = "run.lock"
 _MOST_BYTES = 4096
@@ -45,10 +45,12 @@ class RunLock:
     ----------
     folder
         What nobody else may write to.
+    error
+        What is raised where somebody does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, error: type[Unet3dError] = TrainingError) -> None:
+        self._folder, self._error = folder, error
         self._path = folder / LOCK_FILE
         self._lock: BaseFileLock | None = None
 
@@ -57,14 +59,14 @@ class RunLock:
 
         Raises
         ------
-        TrainingError
-            If a run is using it, or may be.
+        Unet3dError
+            The one that was chosen, if a run is using it, or may be.
         """
         lock: BaseFileLock = FileLock(self._path, blocking=False, thread_local=False, on_acquired=self._sign)
         try:
             lock.acquire()
         except Timeout:
-            raise TrainingError(self._in_use()) from None
+            raise self._error(self._in_use()) from None
         except (NotImplementedError, OSError) as error:
             if not isinstance(error, NotImplementedError) and error.errno not in _NO_LOCKS:
                 raise
@@ -73,7 +75,7 @@ class RunLock:
             try:
                 lock.acquire()
             except Timeout:
-                raise TrainingError(self._in_use()) from None
+                raise self._error(self._in_use()) from None
         self._lock = lock
 
     def release(self) -> None:
@@ -92,7 +94,7 @@ class RunLock:
         os.lseek(descriptor, 0, os.SEEK_SET)
         holder = _Signature.parse(os.read(descriptor, _MOST_BYTES).decode("utf-8", "replace"))
         if holder is not None and holder.host != socket.gethostname():
-            raise TrainingError(
+            raise self._error(
                 f"{_describe_holder(self._folder, holder)[:-1]}; if it is gone, remove {shown(self._path)}."
             )
         os.lseek(descriptor, 0, os.SEEK_SET)
