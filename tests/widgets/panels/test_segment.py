@@ -1095,3 +1095,30 @@ def test_a_preview_that_fails_says_why_and_is_tried_again(qtbot, panel, session,
     weights.write_bytes(kept)
     panel.form.emphasis.value = 3
     previewed(qtbot, session)
+
+
+def test_a_result_becomes_annotation_to_correct_by_one_click(qtbot, panel, session, viewer, image):
+    panel.update_plan()
+    assert panel.correct.native.isHidden()
+    panel.start.native.click()
+    ended(qtbot, session)
+    result = session.segmentation.layer
+    z = image.data.shape[0] // 2
+    viewer.dims.set_current_step(0, z)
+    for layer in (image, result):
+        layer.corner_pixels = np.array([[0, 0, 0], [n - 1 for n in layer.data.shape]])
+    assert session.labels is None
+    assert not panel.correct.native.isHidden()
+    panel.correct.native.click()
+    # There was no annotation: one is begun, with the classes of the model.
+    assert session.labels is not None
+    assert session.annotation.of(session.labels).meanings.class_names == session.card.class_names
+    expected = np.zeros_like(session.labels.data)
+    expected[z] = result.data[z] + 1
+    np.testing.assert_array_equal(session.labels.data, expected)
+    assert (session.labels.mode, result.visible) == ("paint", False)
+    panel.form.output.value = panel.form.output.choices[-1]
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert panel.correct.native.isHidden()  # probabilities are no classes

@@ -79,6 +79,8 @@ class RunFacts:
         Cancel was pressed a moment ago: a double click shall not be a Stop now.
     has_layer
         Its result lies in a layer that is there, and not in a file.
+    shows_classes
+        The layer is there, and its numbers are classes.
     """
 
     state: str
@@ -88,12 +90,22 @@ class RunFacts:
     is_same: bool = False
     is_just_cancelled: bool = False
     has_layer: bool = False
+    shows_classes: bool = False
 
     @classmethod
-    def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool, has_layer: bool) -> RunFacts:
+    def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
         """Return the facts of a run."""
-        said = describe_progress(run)
-        return cls(run.state, run.share, run.fraction, said, is_same, is_just_cancelled, has_layer)
+        is_there = run.layer in run.viewer.layers
+        return cls(
+            run.state,
+            run.share,
+            run.fraction,
+            describe_progress(run),
+            is_same,
+            is_just_cancelled,
+            has_layer=is_there and run.result.place is None,
+            shows_classes=is_there and run.choices.spec.output == "labels" and not run.choices.has_instances,
+        )
 
     @property
     def is_active(self) -> bool:
@@ -113,6 +125,7 @@ class SegmentState:
     cancel: str = "Cancel"
     can_cancel: bool = False
     can_save: bool = False
+    can_correct: bool = False
     is_active: bool = False
     fraction: float = 0.0
     progress: str = ""
@@ -180,6 +193,7 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         can_begin_anew=is_ready,
         cancel="Stop now" if is_stopping else "Cancel",
         can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
+        can_correct=run.shows_classes and not run.is_active and run.share > 0,
         can_save=run.has_layer and run.state in ("done", "stopped"),
         is_active=run.is_active,
         fraction=run.fraction,

@@ -27,6 +27,7 @@ from napari_unet3d.widgets.panels.segment.state import (
     resolve,
     resolve_plan,
 )
+from napari_unet3d.widgets.runs.annotating import correct_annotation
 from napari_unet3d.widgets.runs.job_saving import ask_where, save_segment_job
 from napari_unet3d.widgets.runs.results import Choices, beside_bytes, check_path, check_room, propose_path
 from napari_unet3d.widgets.runs.segmentation import Segmentation
@@ -98,6 +99,12 @@ class SegmentPanel(Container):
             tooltip="Save the result as OME-TIFF or OME-Zarr, with its voxel size.",
             visible=False,
         )
+        self.correct = PushButton(
+            text="Correct here",
+            tooltip="Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
+            "Paint over what is wrong, and train on.",
+            visible=False,
+        )
         self._saved = panel.text(session.saving.sentence)
         self._below = panel.column(
             self._warning,
@@ -105,7 +112,7 @@ class SegmentPanel(Container):
             panel.row(self.start, self.anew, self.cancel),
             self.progress,
             self._state,
-            self.save,
+            panel.row(self.save, self.correct),
             self._saved,
             labels=False,
         )
@@ -118,6 +125,7 @@ class SegmentPanel(Container):
         self.cancel.changed.connect(lambda: self._cancel())
         self.form.save_job.changed.connect(lambda: self._on_save_job())
         self.save.changed.connect(lambda: self._on_save())
+        self.correct.changed.connect(lambda: self.correct_here())
         self.form.emphasis.changed.connect(lambda _: self._preview_later())
         dims = session.viewer.dims.events
         for signal, slot in (
@@ -200,8 +208,7 @@ class SegmentPanel(Container):
         if run is not None:
             is_same = run.state in ("stopped", "failed") and self._is_same(run)
             is_just_cancelled = time.monotonic() - self._cancelled_at < _STOP_NOW_AFTER
-            has_layer = run.result.place is None and run.layer in self._session.viewer.layers
-            facts = RunFacts.of(run, is_same=is_same, is_just_cancelled=is_just_cancelled, has_layer=has_layer)
+            facts = RunFacts.of(run, is_same=is_same, is_just_cancelled=is_just_cancelled)
         self.state = resolve(self._planned, facts, self._session.problem)
         self._show(self.state)
 
@@ -214,7 +221,7 @@ class SegmentPanel(Container):
         self.progress.visible = state.is_active
         self.progress.value = round(self.progress.max * state.fraction)
         panel.say(self._state, state.progress)
-        self.save.visible = state.can_save
+        self.save.visible, self.correct.visible = state.can_save, state.can_correct
         self.save.enabled = not self._session.saving.is_active
 
     def _preview(self) -> None:
@@ -266,6 +273,12 @@ class SegmentPanel(Container):
             return
         session.begin(run)
         run.start(shown_box(session.viewer, volume))
+
+    def correct_here(self) -> None:
+        """Copy the result in the middle of the view into the annotation, to be corrected there."""
+        run = self._session.segmentation
+        if run is not None:
+            correct_annotation(self._session, run.layer, run.choices.card.class_names)
 
     def _on_save(self) -> None:
         run = self._session.segmentation

@@ -1,0 +1,159 @@
+"""Painting with help, on the chosen annotation: regions that look alike, and objects between two slices.
+
+Both paint with the label that is in hand, only where nothing is painted yet, as a stroke that can be undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet3d.core.annotation.assist import between_slices, grow_alike, usual_tolerance
+from napari_unet3d.errors import SpecError
+from napari_unet3d.widgets.layers.volumes import layer_volume, lies_on
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet3d.widgets.runs.session import Session
+
+# How far a region reaches from where it was clicked, in voxels: in a slice, and in 3D.
+REACH_2D, REACH_3D = 128, 40
+
+
+@dataclass(frozen=True, eq=False)
+class _Fill:
+    """The last region that was grown: around a voxel of a part of an image, whose first voxel is `corner`."""
+
+    labels: Labels
+    part: npt.NDArray[Any]
+    seed: tuple[int, ...]
+    corner: npt.NDArray[np.int64]
+    tolerance: float
+    value: int
+    n_strokes: int
+
+
+class PaintingHelp:
+    """Fills regions in the annotation of a window.
+
+    Parameters
+    ----------
+    session
+        What the panels of this window share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._last: _Fill | None = None
+
+    def fill_alike(self, voxel: tuple[int, int, int], *, looseness: float = 1.0, in_3d: bool = False) -> int:
+        """Fill what looks like a voxel and hangs together with it, and return how many voxels were painted.
+
+        Parameters
+        ----------
+        voxel
+            (z, y, x) of the annotation.
+        looseness
+            1 takes what differs no more than the noise around the voxel does; more takes more.
+        in_3d
+            In all directions; otherwise in the slice.
+
+        Raises
+        ------
+        SpecError
+            If there is no annotation on the image, or the voxel is not in it.
+        """
+        labels = self._labels()
+        volume = self._session.volume(channels=1).volume
+        reach = (REACH_3D,) * 3 if in_3d else (0, REACH_2D, REACH_2D)
+        if not all(0 <= at < n for at, n in zip(voxel, labels.data.shape, strict=True)):
+            raise SpecError("Click on the image.")
+        corner = np.array([max(0, at - far) for at, far in zip(voxel, reach, strict=True)], np.int64)
+        box = tuple(slice(a, at + far + 1) for a, at, far in zip(corner, voxel, reach, strict=True))
+        part = np.asarray(volume.data[box])
+        seed = tuple(int(at) for at in np.array(voxel) - corner)
+        tolerance = usual_tolerance(part, seed)
+        return self._paint(labels, part, seed, corner, tolerance, looseness, int(labels.selected_label))
+
+    def loosen(self, looseness: float) -> int | None:
+        """Fill the last region again with another tolerance; None where something was painted since.
+
+        Parameters
+        ----------
+        looseness
+            As for `fill_alike`.
+        """
+        last = self._last
+        if last is None or last.labels is not self._session.labels or _n_strokes(last.labels) != last.n_strokes:
+            return None
+        if last.n_strokes:
+            labels: Any = last.labels
+            labels.undo()
+        return self._paint(last.labels, last.part, last.seed, last.corner, last.tolerance, looseness, last.value)
+
+    def fill_between(self) -> int:
+        """Fill the label in hand between the two nearest slices on which it is painted, around the one that is shown.
+
+        Returns
+        -------
+        int
+            How many voxels were painted.
+
+        Raises
+        ------
+        SpecError
+            If it is not painted on both sides of the shown slice; the message says so.
+        """
+        labels = self._labels()
+        value, data = int(labels.selected_label), np.asarray(labels.data)
+        shown = round(float(np.asarray(labels.world_to_data(self._session.viewer.dims.point))[-3]))
+        painted = np.flatnonzero((data == value).any(axis=(1, 2)))
+        before, after = painted[painted < shown], painted[painted > shown]
+        if not (len(before) and len(after)):
+            raise SpecError(
+                f"Label {value} is to be painted on one slice before and one after slice {shown}; "
+                "then what lies between is filled."
+            )
+        z0, z1 = int(before[-1]), int(after[0])
+        between = between_slices(data[z0] == value, data[z1] == value, z1 - z0 - 1)
+        places = np.argwhere(between) + np.array([z0 + 1, 0, 0])
+        return self._set(labels, places, value)
+
+    def _labels(self) -> Labels:
+        labels, image = self._session.labels, self._session.image
+        if labels is None or labels not in self._session.viewer.layers:
+            raise SpecError("Make a new annotation first.")
+        if image is None or not lies_on(labels, image) or labels.ndim != 3 or layer_volume(labels).on_disk is not None:
+            raise SpecError(f"'{labels.name}' does not have the voxels of the image.")
+        return labels
+
+    def _paint(
+        self,
+        labels: Labels,
+        part: npt.NDArray[Any],
+        seed: tuple[int, ...],
+        corner: npt.NDArray[np.int64],
+        tolerance: float,
+        looseness: float,
+        value: int,
+    ) -> int:
+        region = grow_alike(part, seed, looseness * tolerance)
+        n = self._set(labels, np.argwhere(region) + corner, value)
+        strokes = _n_strokes(labels) if n else 0
+        self._last = _Fill(labels, part, seed, corner, tolerance, value, strokes)
+        return n
+
+    def _set(self, labels: Labels, places: npt.NDArray[Any], value: int) -> int:
+        empty = places[np.asarray(labels.data)[tuple(places.T)] == 0]
+        if len(empty):
+            labels.data_setitem(tuple(empty.T), value)
+        return len(empty)
+
+
+def _n_strokes(labels: Any) -> int:
+    """Return how many strokes can be undone."""
+    return len(labels._undo_history)
