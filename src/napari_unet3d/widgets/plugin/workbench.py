@@ -79,8 +79,10 @@ class Workbench(QWidget):
                 self._tabs.setCurrentIndex(index)
 
     def _on_tab(self, name: str) -> None:
-        if name == "Train":
+        if name in ("Train", "Augment"):
             self.train.look()
+        if name == "Augment":
+            self.augment.follow_training(self.train.spec)
 
     def showEvent(self, event: Any) -> None:
         """Learn which window this is in, to end with it."""

@@ -113,6 +113,7 @@ class SegmentState:
     cancel: str = "Cancel"
     can_cancel: bool = False
     can_save: bool = False
+    is_save_next: bool = False
     is_active: bool = False
     fraction: float = 0.0
     progress: str = ""
@@ -181,6 +182,7 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         cancel="Stop now" if is_stopping else "Cancel",
         can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
         can_save=run.has_layer and run.state in ("done", "stopped"),
+        is_save_next=run.has_layer and run.state == "done",
         is_active=run.is_active,
         fraction=run.fraction,
         progress=run.sentence,

@@ -215,6 +215,9 @@ class SegmentPanel(Container):
         self.progress.value = round(self.progress.max * state.fraction)
         panel.say(self._state, state.progress)
         self.save.visible = state.can_save
+        # What comes next after a result is to keep it.
+        panel.highlight(self.save, state.is_save_next)
+        panel.highlight(self.start, not state.is_save_next)
         self.save.enabled = not self._session.saving.is_active
 
     def _preview(self) -> None:
