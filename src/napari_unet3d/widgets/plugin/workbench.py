@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import visible
+from napari_unet3d.widgets.bricks.captions import align_captions, name_controls
 from napari_unet3d.widgets.bricks.panel import MIN_WIDTH, PANEL_WIDTH, is_alive
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup, plain_label
@@ -84,10 +85,19 @@ class Workbench(QWidget):
         if name == "Augment":
             self.augment.follow_training(self.train.spec)
 
+    def _finish_look(self) -> None:
+        if not is_alive(self):
+            return
+        for panel in (self.data, self.sizes, self.augment, self.train, self.segment):
+            align_captions(panel.native)
+            name_controls(panel.native)
+
     def showEvent(self, event: Any) -> None:
         """Learn which window this is in, to end with it."""
         super().showEvent(event)
         window = self.window()
+        # Once the theme has said how large the letters are.
+        QTimer.singleShot(0, self._finish_look)
         if isinstance(window, QMainWindow):
             _CloseWatch.install(window, self.session.viewer)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, get_args
@@ -277,6 +279,8 @@ class _Field:
             words = [Label(value="to")]
         else:
             self.widgets = [_number(value, _limits(info.metadata))]
+        for widget in self.widgets:
+            widget.tooltip = _explanation(type(part), name)
         caption = "" if isinstance(value, bool) else _CAPTIONS.get(name, name.replace("_", " "))
         shown = [self.widgets[0], *words, *self.widgets[1:]]
         if unit := _UNITS.get((part_name, name)):
@@ -333,3 +337,11 @@ def _narrow(widget: Widget) -> None:
 
 def _first_sentence(kind: type) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def _explanation(kind: type, field: str) -> str:
+    """Return what the docstring of a part says of one of its fields, in one line."""
+    lines = inspect.cleandoc(kind.__doc__ or "").splitlines()
+    at = lines.index(field) + 1
+    told = itertools.takewhile(lambda line: line.startswith(" "), lines[at:])
+    return " ".join(line.strip() for line in told).replace("`", "")

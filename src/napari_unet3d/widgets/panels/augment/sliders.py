@@ -119,11 +119,12 @@ class StrengthSlider(Container):
         )
         for box in self.slider.native.findChildren(QAbstractSpinBox):
             # The words beside it say the number with its unit.
+            box.setToolTip(self.slider.tooltip)
             box.hide()
         self._words = Label(value="")
         self._words.native.setMinimumWidth(96)
         caption = Label(value=strength.caption)
-        caption.native.setMinimumWidth(64)
+        caption.native.setMinimumWidth(80)
         super().__init__(widgets=[caption, self.slider, self._words], layout="horizontal", labels=False)
         self.margins = (22, 0, 0, 0)
         self.native.layout().setSpacing(4)

@@ -61,6 +61,7 @@ class SegmentPanel(Container):
         self._planned, self.state = Planned(), SegmentState()
         self._followed: Segmentation | None = None
         self._notified: Segmentation | None = None
+        self._saved_run: Segmentation | None = None
         self._cancelled_at = 0.0
         self._build()
         super().__init__(
@@ -216,8 +217,9 @@ class SegmentPanel(Container):
         panel.say(self._state, state.progress)
         self.save.visible = state.can_save
         # What comes next after a result is to keep it.
-        panel.highlight(self.save, state.is_save_next)
-        panel.highlight(self.start, not state.is_save_next)
+        is_save_next = state.is_save_next and self._session.segmentation is not self._saved_run
+        panel.highlight(self.save, is_save_next)
+        panel.highlight(self.start, not is_save_next)
         self.save.enabled = not self._session.saving.is_active
 
     def _preview(self) -> None:
@@ -284,6 +286,8 @@ class SegmentPanel(Container):
 
     def _on_saving(self) -> None:
         saving = self._session.saving
+        if not saving.is_active and saving.error is None:
+            self._saved_run = self._session.segmentation
         panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
         self.update_state()
 
