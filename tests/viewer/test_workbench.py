@@ -438,3 +438,45 @@ def test_a_box_is_drawn_and_its_slices_are_typed_with_all_that_is_offered_at_onc
     dock.setFloating(False)
     assert form.device.value == "cpu"
     assert form.output.native.count() == 3
+
+
+def test_the_dock_is_wide_enough_and_what_is_saved_is_said(make_napari_viewer, qtbot, noisy, tmp_path, monkeypatch):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(900, 700)
+    workbench = with_small_tiles(qtbot, viewer, noisy)
+    assert workbench.width() >= 360
+    click(qtbot, workbench.segment.start)
+    ended(qtbot, workbench)
+    qtbot.waitUntil(workbench.segment.save.native.isVisible, timeout=LONG_MS)
+    path = tmp_path / "mine.ome.tif"
+    monkeypatch.setattr(
+        "qtpy.QtWidgets.QFileDialog.getSaveFileName", lambda *_, **__: (str(path), "OME-TIFF (*.ome.tif)")
+    )
+    click(qtbot, workbench.segment.save)
+    qtbot.waitUntil(lambda: not workbench.session.saving.is_active, timeout=LONG_MS)
+    assert str(path) in workbench.segment._saved.value
+    layer = workbench.session.segmentation.layer
+    np.testing.assert_array_equal(read_volume(path).data[:, :, :], layer.data)
+
+
+def test_augment_shows_what_train_does_and_train_takes_what_is_set_there(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.open_sample("napari-unet3d", "neurons")
+    workbench = opened(viewer)
+    session = workbench.session
+    session.labels = viewer.layers["neurons, true mask"]
+    qtbot.waitUntil(lambda: session.annotation.of(session.labels).meanings is not None, timeout=LONG_MS)
+    workbench.show_tab("Augment")
+    augment, train = workbench.augment, workbench.train
+    assert augment.form.spec == train.spec.augment
+    assert augment.request().frame.shape == train.spec.patch
+    click(qtbot, augment.compare)
+    qtbot.waitUntil(lambda: not session.preview.is_active, timeout=LONG_MS)
+    shown = session.preview.layers["image"] if "image" in session.preview.layers else viewer.layers[-1]
+    assert shown in viewer.layers
+    click(qtbot, augment.remove_all)
+    assert not session.preview.layers
+    augment.form.parts["elastic"].sliders[0].slider.value = 9
+    workbench.show_tab("Train")
+    assert train.form.preset.native.currentText() == "as set in Augment"
+    qtbot.waitUntil(lambda: train.spec.augment.elastic.sigma == 9, timeout=LONG_MS)

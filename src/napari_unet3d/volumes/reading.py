@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from napari_unet3d.errors import VolumeError, is_possible, shown
 from napari_unet3d.small_files import check_regular
@@ -73,6 +75,34 @@ def read_volume(
     )
     name = f"{stem} {dataset.strip('/')}" if dataset else stem
     return replace(volume, name=shown(name), path=os.fspath(path))
+
+
+def read_coarser(volume: Volume) -> list[Volume]:
+    """Return the smaller levels of a pyramid whose full size was read, the largest first; none where there are none.
+
+    What of them cannot be read, or has not fewer voxels along each axis, is left out.
+
+    Parameters
+    ----------
+    volume
+        From `read_volume`, of an OME-Zarr.
+    """
+    if not volume.path:
+        return []
+    place, dataset = _split(volume.path)
+    if not (place.is_dir() and _is_zarr(place)):
+        return []
+    from napari_unet3d.volumes.ome_zarr import coarser_arrays
+
+    levels = [volume]
+    with suppress(VolumeError):
+        for name in coarser_arrays(place, dataset):
+            level = read_volume(f"{place}:{name}")
+            last = levels[-1].data
+            is_smaller = len(level.data.shape) == len(last.shape) and level.data.dtype == last.dtype
+            if is_smaller and level.data.shape != last.shape and np.less_equal(level.data.shape, last.shape).all():
+                levels.append(level)
+    return levels[1:]
 
 
 def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:

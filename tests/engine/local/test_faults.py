@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -56,6 +57,89 @@ def test_an_array_that_raises_anything_fails_its_job_with_words(engine, model_fo
         run.wait()
     assert len(engine.loans) == 0
     assert works(engine, model_folder)
+
+
+class Speechless(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("nothing to say")
+
+
+class Shapeless(Raises):
+    """An array that does not even say its shape."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        raise self._error
+
+
+class Keeps:
+    """An array that keeps what is written into it, instead of copying it."""
+
+    shape, dtype = SHAPE, np.dtype(np.uint8)
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    def __setitem__(self, box: object, values: np.ndarray) -> None:
+        self.kept.append(values)
+
+
+@pytest.mark.parametrize("kind", [Raises, Shapeless])
+@pytest.mark.parametrize("error", [Speechless(), RuntimeError("broken")])
+def test_an_array_whose_errors_have_errors_fails_its_job_and_the_worker_stays(engine, model_folder, kind, error):
+    assert works(engine, model_folder)
+    pid = engine.pid
+    arrays = {"image": kind(error), "result": np.zeros(SHAPE, np.uint8)}
+    with pytest.raises(VolumeError, match=f"The image cannot be reached: {type(error).__name__}"):
+        engine.submit(SegmentJob(model=model_folder, spec=SPEC), arrays).wait()
+    assert works(engine, model_folder)
+    assert engine.pid == pid
+
+
+def test_an_array_that_keeps_what_is_lent_to_it_does_not_end_the_engine(engine, model_folder):
+    assert works(engine, model_folder)
+    keeps = Keeps()
+    run = engine.submit(
+        SegmentJob(model=model_folder, spec=SPEC), {"image": np.zeros(SHAPE, np.uint8), "result": keeps}
+    )
+    run.wait()
+    assert run.state == "done"
+    assert keeps.kept
+    assert len(engine.loans) == 0
+    assert works(engine, model_folder)
+    keeps.kept.clear()
+
+
+@on_linux
+@pytest.mark.parametrize("log", ["/dev/full", "/proc/1/nothing/worker.log"])
+def test_a_worker_that_cannot_write_its_log_works(model_folder, monkeypatch, log):
+    # No folder can be written, not even a temporary one.
+    def refuse(_):
+        raise OSError("no room")
+
+    monkeypatch.setattr("napari_unet3d.engine.local.engine.log_file", refuse)
+    engine = LocalEngine(log=Path(log), gives_way=False)
+    try:
+        assert works(engine, model_folder)
+    finally:
+        engine.end()
+
+
+def test_what_is_printed_into_a_full_disk_is_lost_and_nothing_else(tmp_path):
+    script = (
+        "from napari_unet3d.engine.local.worker import claim_standard_output; import sys, os;"
+        "channel = claim_standard_output(sys.argv[1]);"
+        "print('lost'); print('\\udc80', file=sys.stderr, flush=True); sys.stdout.flush(); sys.stderr.isatty();"
+        "print(sys.stdout.fileno(), file=channel, flush=True)"
+    )
+    log = "/dev/full" if sys.platform == "linux" else str(tmp_path / "nowhere" / "log")
+    done = subprocess.run([sys.executable, "-c", script, log], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    written = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", script, str(written)], check=True, capture_output=True)
+    assert written.read_text() == "lost\n\\udc80\n"
 
 
 def test_a_log_folder_that_cannot_be_written_is_replaced_by_another_one(tmp_path, model_folder):

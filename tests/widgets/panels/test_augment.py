@@ -11,10 +11,13 @@ from napari_unet3d.core.augment.choices import AugmentSpec
 from napari_unet3d.core.augment.presets import PRESETS
 from napari_unet3d.core.augment.sampler import PatchSampler
 from napari_unet3d.core.normalize import Scaling
+from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.tasks.augment.patches import GRID, PATCH, PATCH_LABELS, mosaic, source_of
+from napari_unet3d.tasks.train.spec import TrainSpec
+from napari_unet3d.widgets.layers.view import view_of
 from napari_unet3d.widgets.layers.volumes import is_illustration
 from napari_unet3d.widgets.panels.augment.form import OTHER, AugmentForm
-from napari_unet3d.widgets.panels.augment.tab import DRAWN, AugmentPanel
+from napari_unet3d.widgets.panels.augment.tab import AROUND, DRAWN, AugmentPanel
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.gamma(2, 300, (60, 110, 120)).astype(np.uint16)
@@ -324,3 +327,115 @@ def test_the_preset_suits_the_voxels_until_the_user_chooses(session, viewer, qtb
     panel.form.preset.value = "electron microscopy"
     session.image = viewer.layers["stack"]
     assert panel.form.preset.value == "electron microscopy"
+
+
+def test_a_slider_sets_the_numbers_behind_it_and_shows_them(qtbot):
+    changes = []
+    form = AugmentForm(lambda: changes.append(form.spec))
+    qtbot.addWidget(form.native)
+    form.native.show()
+    form.show_voxel_size(0.2, "um")
+    elastic = form.parts["elastic"]
+    strong, fine = elastic.sliders
+    assert strong._words.value == "1.2 um"
+    assert not elastic.fields["sigma"].native_row.native.isVisible()
+    strong.slider.value = 10
+    assert strong._words.value == "2 um"
+    assert (len(changes), changes[-1].elastic.sigma) == (1, 10)
+    fine.slider.value = 7.2
+    assert changes[-1].elastic.lines == 7
+    form.parts["gain"].sliders[0].slider.value = 1.0
+    assert changes[-1].gain.factor == (0.5, 2.0)
+    # The other way round: a number that is typed moves the slider.
+    form.numbers.native.click()
+    assert elastic.fields["sigma"].native_row.native.isVisible()
+    elastic.fields["sigma"].widgets[0].value = 4
+    assert strong.slider.value == pytest.approx(4, abs=0.2)
+    assert form.spec.elastic.sigma == 4
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "nothing"])
+def test_sliders_that_nobody_moves_change_nothing(qtbot, name):
+    form = AugmentForm(lambda: None)
+    qtbot.addWidget(form.native)
+    form.spec = PRESETS[name]
+    form.numbers.value = True
+    form.show_voxel_size(0.3, "um")
+    assert form.spec == PRESETS[name]
+
+
+def test_what_is_set_here_is_what_train_takes(panel, session, made):
+    from napari_unet3d.widgets.panels.train.form import AS_AUGMENT, AUTOMATIC, TrainForm
+
+    form = TrainForm(lambda: None, lambda: session.augment)
+    session.augment_changed.connect(form.take_augment)
+    assert form.preset.value == AUTOMATIC
+    assert AS_AUGMENT not in form.preset.choices
+    assert "augment" not in form.choices.given
+    panel.form.parts["elastic"].sliders[0].slider.value = 3
+    assert form.preset.value == AS_AUGMENT
+    assert form.choices.given["augment"] == panel.form.spec
+    assert panel.form.spec.elastic.sigma == 3
+    form.preset.value = "anisotropic stack"
+    assert "augment" not in form.choices.given
+    panel.form.parts["elastic"].sliders[0].slider.value = 4
+    assert form.choices.given["augment"].elastic.sigma == 4
+
+
+def test_it_opens_with_what_train_does_around_annotation(panel, session, viewer, made, qtbot):
+    trained = TrainSpec(
+        patch=(60, 92, 92),
+        network=NetworkSpec(blocks=1, filters=2),
+        class_names=("background", "cell"),
+        augment=PRESETS["electron microscopy"],
+    )
+    painted = np.zeros_like(LABELS)
+    painted[41, 70:74, 90:95] = 2
+    session.labels = viewer.add_labels(painted, name="painted", **SPACE)
+    panel.follow_training(None)
+    assert panel.place.value != AROUND
+    panel.follow_training(trained)
+    assert panel.size.native.currentText() == "Train: 60 x 92 x 92"
+    assert panel.place.value == AROUND
+    assert panel.form.preset.value == "electron microscopy"
+    assert session.augment is None
+    qtbot.waitUntil(lambda: session.annotation.of(session.labels).meanings is not None)
+    panel.show_preview()
+    sample = made().result.samples[0]
+    assert sample.frame.shape == (60, 92, 92)
+    middle = [first + n // 2 for first, n in zip(sample.corner, sample.frame.shape, strict=True)]
+    assert abs(middle[1] - 72) <= 3
+    assert abs(middle[2] - 92) <= 3
+    # What was set here stays.
+    panel.form.preset.value = "anisotropic stack"
+    panel.follow_training(trained.changed(steps=7))
+    assert panel.form.preset.value == "anisotropic stack"
+
+
+def test_a_preset_as_it_comes_does_not_warn_of_folds(panel, made):
+    for name in ("isotropic light microscopy", "anisotropic stack", "electron microscopy", "as the original"):
+        panel.form.preset.value = name
+        panel.show_several()
+        made()
+        assert panel.state.folded == ""
+
+
+def test_a_preview_is_removed_by_a_click_and_compared_patches_are_in_view(panel, viewer, made, qtbot):
+    n, before = len(viewer.layers), view_of(viewer)
+    assert panel.remove_all.native.isHidden()
+    panel.compare.native.click()
+    layer = made().layers[PATCH]
+    middle = layer.extent.world.mean(axis=0)
+    np.testing.assert_allclose(viewer.scene.camera.center[1:], middle[1:], atol=1)
+    assert viewer.dims.point[0] == pytest.approx(middle[0], abs=1)
+    assert not panel.remove_all.native.isHidden()
+    panel.remove_all.native.click()
+    assert len(viewer.layers) == n
+    assert panel.remove_all.native.isHidden()
+    after = view_of(viewer)
+    assert after.point == pytest.approx(before.point)
+    assert after.center == pytest.approx(before.center)
+    # A change does not bring it back.
+    panel.form.parts["noise"].sliders[0].slider.value = 0.3
+    qtbot.wait(200)
+    assert len(viewer.layers) == n

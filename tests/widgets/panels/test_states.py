@@ -201,5 +201,6 @@ def test_what_is_said_of_a_patch():
     assert augment.resolve("", augment.Made("It failed.")).is_warning
     made = augment.resolve("", augment.Made(folded=[0.0, 0.25], seconds=0.05, notes=("Small.",)))
     assert made.sentence == "Made in 50 ms; 25.0% folded. Small."
-    assert made.folded.startswith("The displacement folds 25.0%")
+    assert made.folded.startswith("Bending folds 25.0%")
+    assert augment.resolve("", augment.Made(folded=[0.25]), is_preset=True).folded == ""
     assert augment.resolve("", augment.Made(folded=[0.0])).folded == ""

@@ -120,3 +120,35 @@ def list_counts(counts: Mapping[int, int]) -> str:
     more = len(counts) - len(shown)
     text = ", ".join(f"{value} ({n:,} voxels)" for value, n in shown)
     return f"{text} and {more:,} more values" if more else text
+
+
+def draw_painted(labels: Readable, survey: Survey | None, meanings: Meanings | None, seed: int) -> list[int] | None:
+    """Return a voxel (z, y, x) that was painted, drawn evenly; None where there is none, or it is not known.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) integers; one plane of them is read.
+    survey
+        What they hold; None where nobody has looked yet.
+    meanings
+        What their values mean; where that is not known, or nothing counts for a class, all but 0 is painted.
+    seed
+        The same seed gives the same voxel.
+    """
+    if survey is None:
+        return None
+    painted = np.zeros(0) if meanings is None else survey.profile(meanings).sum(axis=1)
+    if not painted.sum():
+        meanings = None
+        painted = np.array([numbers[values != 0].sum() for values, numbers in survey.planes])
+    if not painted.sum():
+        return None
+    rng = np.random.default_rng(seed)
+    z = int(rng.choice(len(painted), p=painted / painted.sum()))
+    plane = np.asarray(labels[z : z + 1])[0]
+    places = np.flatnonzero(plane if meanings is None else meanings.apply(plane)[1])
+    if not len(places):  # painted over since it was looked at
+        return None
+    y, x = np.unravel_index(int(rng.choice(places)), plane.shape)
+    return [z, int(y), int(x)]

@@ -236,10 +236,7 @@ class LocalEngine(Engine):
         service = self._start_service()
         if run.wants_stop.is_set() or run.is_given_up:
             return run.end("stopped")
-        inputs = {
-            "job": run.job.model_dump_json(),
-            "arrays": {name: [list(array.shape), array.dtype.str] for name, array in run.arrays.items()},
-        }
+        inputs = {"job": run.job.model_dump_json(), "arrays": _described(run.arrays)}
         task = service.task(_RUN_SCRIPT, inputs).listen(messages.put)
         refused: Unet3dError | None = None
         try:
@@ -305,13 +302,15 @@ class LocalEngine(Engine):
             try:
                 new_log(self.log)
             except OSError:
-                self.log = log_file(self.log.name)
+                with contextlib.suppress(OSError):  # then there is none
+                    self.log = log_file(self.log.name)
             # -P: a file numpy.py in the current folder is not imported.
             words = [sys.executable, "-P", "-m", "napari_unet3d.engine.local.worker", str(self.log), str(os.getpid())]
             if not self._gives_way:
                 words.append(KEEPS_PRIORITY)
             # Not in the current folder, which may be gone.
-            self._service = Service(self.log.parent, None, *words).start()
+            folder = self.log.parent if self.log.parent.is_dir() else Path(sys.prefix)
+            self._service = Service(folder, None, *words).start()
             return self._service
 
     def _take(self, service: Service, run: LocalRun, info: dict[str, Any]) -> None:
@@ -392,4 +391,19 @@ def _why(code: int | None) -> str:
 def _name_failure(failure: BaseException, array: str, kind: type[Unet3dError]) -> Unet3dError:
     if isinstance(failure, Unet3dError):
         return failure
-    return kind(f"The {array} cannot be reached: {type(failure).__name__}: {failure}")
+    try:
+        said = str(failure)
+    except Exception:  # noqa: BLE001 - an error of another plugin, which may have one itself
+        said = "it does not say why"
+    return kind(f"The {array} cannot be reached: {type(failure).__name__}: {said}")
+
+
+def _described(arrays: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return shape and type of arrays; those of other plugins raise what they like."""
+    found: dict[str, list[Any]] = {}
+    for name, array in arrays.items():
+        try:
+            found[name] = [[int(n) for n in array.shape], array.dtype.str]
+        except Exception as failure:
+            raise _name_failure(failure, name, VolumeError) from failure
+    return found

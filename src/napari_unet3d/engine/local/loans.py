@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,11 @@ class Loans:
         with self._lock:
             lent = self._lent.pop(number, None)
         if lent is not None:
-            lent[0].shm.close()
-            lent[0].shm.unlink()
+            # An array that keeps what is written into it holds the memory until it lets go.
+            with suppress(BufferError):
+                lent[0].shm.close()
+            with suppress(OSError):
+                lent[0].shm.unlink()
 
     def free_all(self) -> None:
         """Give everything back when a run has ended, however it ended."""

@@ -8,11 +8,13 @@ runs at a lower priority than the window, and never outlives the process that st
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import threading
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 import psutil
 
@@ -42,15 +44,52 @@ def main() -> None:
 def claim_standard_output(log: str) -> TextIO:
     """Return the pipe that was standard output, and send both standard streams to a log file from now on.
 
-    Descriptors and not only Python's streams: TensorFlow prints from C++.
+    Descriptors and not only Python's streams: TensorFlow prints from C++. A log that cannot be written is done without.
     """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
-    with open(log, "a", encoding="utf-8") as file:
+    try:
+        file = open(log, "a", encoding="utf-8")  # noqa: SIM115 - its descriptor is copied
+    except OSError:
+        file = open(os.devnull, "a", encoding="utf-8")  # noqa: SIM115
+    with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stdout, sys.stderr = _Lossy(1), _Lossy(2)
     return channel
+
+
+class _Lossy(io.TextIOWrapper):
+    """A stream that drops what the disk has no room for, and lets whoever prints go on.
+
+    Parameters
+    ----------
+    descriptor
+        Where it writes.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        super().__init__(_Unbuffered(raw), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+class _Unbuffered(io.BufferedIOBase):
+    """Writes at once, or not at all."""
+
+    name = ""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def write(self, data: Any, /) -> int:
+        with contextlib.suppress(OSError):
+            self._raw.write(data)
+        return len(data)
 
 
 def lower_priority() -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from napari_unet3d.volumes.ome_zarr.reading import list_zarr, read_zarr
+from napari_unet3d.volumes.ome_zarr.reading import coarser_arrays, list_zarr, read_zarr
 
-__all__ = ["list_zarr", "read_zarr"]
+__all__ = ["coarser_arrays", "list_zarr", "read_zarr"]

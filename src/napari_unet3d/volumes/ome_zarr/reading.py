@@ -106,6 +106,27 @@ def list_zarr(path: Path) -> list[ArrayInfo]:
     return _arrays(place)
 
 
+def coarser_arrays(path: Path, dataset: str | None = None) -> list[str]:
+    """Return the paths of the smaller levels of the image that `read_zarr` reads in full size, the largest first.
+
+    Parameters
+    ----------
+    path, dataset
+        As for `read_zarr`.
+    """
+    top = place_of(path)
+    place = None if top is None else top.child(dataset) if dataset else top
+    scales = [] if place is None or not place.is_node() else multiscales(place.attributes())
+    listed = scales[0].get("datasets") if scales and isinstance(scales[0], dict) else None
+    paths = [one.get("path") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    sizes = {}
+    for name in paths:
+        if isinstance(name, str) and place is not None:
+            sizes[f"{dataset.strip('/')}/{name}" if dataset else name] = _n_voxels(place.child(name))
+    ordered = sorted((name for name, n in sizes.items() if n), key=lambda name: -sizes[name])
+    return ordered[1:]
+
+
 def _arrays(place: ZarrPlace) -> list[ArrayInfo]:
     found = []
     for below in place.nodes():

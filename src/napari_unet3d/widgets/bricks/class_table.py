@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QSizePolicy, QWidget
 
+from napari_unet3d.widgets.bricks.tones import Tone, set_tone
 from napari_unet3d.widgets.host.plain import disable_markup, plain_label
 from napari_unet3d.widgets.layers.colours import class_colour
 from napari_unet3d.words import with_interval
@@ -69,7 +70,7 @@ class ClassTable(QWidget):
             item.widget().deleteLater()
         heads = self._heads() if any(row[2:] for row in rows) else _FIRST
         for column, (head, tooltip) in enumerate(heads.items()):
-            self._put(0, column, head, tooltip=tooltip, style="color: #797e87;")
+            self._put(0, column, head, tooltip=tooltip, tone="quiet")
         for number, row in enumerate(rows, start=1):
             self._put(number, 0, "\u25a0", style=f"color: {class_colour(number - 1)};")
             for column, text in enumerate(row[: len(heads) - 1], start=1):
@@ -96,10 +97,15 @@ class ClassTable(QWidget):
             rows.append([name, annotated, *of_class])
         return rows
 
-    def _put(self, row: int, column: int, text: str, *, tooltip: str = "", style: str = "") -> None:
+    def _put(
+        self, row: int, column: int, text: str, *, tooltip: str = "", style: str = "", tone: Tone = "plain"
+    ) -> None:
         label = plain_label(text)
         label.setToolTip(disable_markup(tooltip))
-        label.setStyleSheet(style)
+        if style:
+            label.setStyleSheet(style)
+        else:
+            set_tone(label, tone)
         if column == 1:
             label.setMinimumWidth(1)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)

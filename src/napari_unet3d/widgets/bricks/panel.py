@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 from superqt import QCollapsible
 
 from napari_unet3d.errors import visible
+from napari_unet3d.widgets.bricks.tones import Tone, set_tone
 from napari_unet3d.widgets.host.aside import Aside, Every, Later
 from napari_unet3d.widgets.host.plain import without_options
 from napari_unet3d.widgets.layers.volumes import unwrap
@@ -47,13 +48,11 @@ if TYPE_CHECKING:
 PANEL_WIDTH, MIN_WIDTH = 420, 360
 _MAIN_BUTTON = (
     "QPushButton:enabled { background: #1f6fd0; color: white; font-weight: bold; }"
-    "QPushButton:enabled:hover { background: #2f80e2; }"
+    "QPushButton:enabled:hover { background: #1a62b8; }"
 )
-# Readable on the dark and on the light theme.
-_TONES = {"plain": "", "quiet": "color: #797e87;", "warning": "color: #d58512; font-weight: bold;"}
 
 
-def text(value: str = "", *, tone: str = "plain", tooltip: str = "") -> Label:
+def text(value: str = "", *, tone: Tone = "plain", tooltip: str = "") -> Label:
     """Return a text that wraps and can be selected.
 
     Parameters
@@ -74,15 +73,15 @@ def text(value: str = "", *, tone: str = "plain", tooltip: str = "") -> Label:
     # A long word, such as a path, must not make the panel wider than its dock, nor keep room for a word a line.
     native.setMinimumSize(1, 1)
     native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    native.setStyleSheet(_TONES[tone])
+    set_tone(native, tone)
     return label
 
 
-def say(label: Label, value: str, *, tone: str | None = None) -> None:
+def say(label: Label, value: str, *, tone: Tone | None = None) -> None:
     """Set a text, and hide it where there is nothing to say."""
     label.value = visible(without_options(value))
     if tone is not None:
-        label.native.setStyleSheet(_TONES[tone])
+        set_tone(label.native, tone)
     label.visible = bool(value)
 
 

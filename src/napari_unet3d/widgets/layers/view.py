@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -105,3 +105,35 @@ def selection_kept(viewer: ViewerModel) -> Iterator[None]:
     yield
     viewer.layers.selection = selected
     viewer.layers.selection.active = active
+
+
+class View(NamedTuple):
+    """What a person looks at: the slice, and where the camera is."""
+
+    point: tuple[float, ...]
+    center: tuple[float, ...]
+    zoom: float
+    angles: tuple[float, ...]
+
+
+def view_of(viewer: ViewerModel) -> View:
+    """Return what is looked at."""
+    camera = viewer.scene.camera
+    return View(tuple(viewer.dims.point), tuple(camera.center), float(camera.zoom), tuple(camera.angles))
+
+
+def restore_view(viewer: ViewerModel, view: View) -> None:
+    """Look again at what was looked at."""
+    camera = viewer.scene.camera
+    for axis, at in enumerate(view.point[: viewer.dims.ndim]):
+        viewer.dims.set_point(axis, at)
+    camera.center, camera.zoom, camera.angles = view.center, view.zoom, view.angles
+
+
+def look_at(viewer: ViewerModel, layer: Layer) -> None:
+    """Look at all of a layer, in its middle slice."""
+    middle = (layer.extent.world[0] + layer.extent.world[1]) / 2
+    first = viewer.dims.ndim - layer.ndim
+    for axis, at in enumerate(middle):
+        viewer.dims.set_point(first + axis, float(at))
+    viewer.reset_view(layers=[layer], reset_camera_angle=False)

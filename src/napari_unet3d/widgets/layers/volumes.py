@@ -20,6 +20,7 @@ from napari_unet3d.errors import VolumeError
 from napari_unet3d.tasks.jobs.places import OnDisk
 from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.axes import Pick
+from napari_unet3d.volumes.reading import read_coarser
 from napari_unet3d.volumes.space.calibration import UNKNOWN_UNIT, Calibration, normalize_unit
 from napari_unet3d.volumes.volume import Volume
 from napari_unet3d.widgets.layers.space import AXES, Space, space_of
@@ -348,6 +349,10 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerD
         keywords["contrast_limits"] = (low, high)
         # Otherwise a volume 3 or 4 voxels wide is taken for a colour image.
         keywords["rgb"] = False
+        if len(volume.data.shape) == 3 and volume.is_lazy and (levels := read_coarser(volume)):
+            for level in levels:
+                _on_disk[level.data] = OnDisk(path=os.path.abspath(level.path))
+            return [data, *(level.data for level in levels)], {**keywords, "multiscale": True}, kind
     elif np.dtype(data.dtype).kind == "f":
         data = _integral(data, volume.name)
     return data, keywords, kind

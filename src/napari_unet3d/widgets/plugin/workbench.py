@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QMainWindow, QPushButton, QScrollArea, Q
 
 from napari_unet3d.errors import visible
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.bricks.captions import align_captions, name_controls
 from napari_unet3d.widgets.bricks.panel import MIN_WIDTH, PANEL_WIDTH, is_alive
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup, plain_label
@@ -89,13 +90,24 @@ class Workbench(QWidget):
         self.remembered.restore(found.settings)
 
     def _on_tab(self, name: str) -> None:
-        if name == "Train":
+        if name in ("Train", "Augment"):
             self.train.look()
+        if name == "Augment":
+            self.augment.follow_training(self.train.spec)
+
+    def _finish_look(self) -> None:
+        if not is_alive(self):
+            return
+        for tab in (self.data, self.sizes, self.augment, self.train, self.segment):
+            align_captions(tab.native)
+            name_controls(tab.native)
 
     def showEvent(self, event: Any) -> None:
         """Learn which window this is in, to end with it."""
         super().showEvent(event)
         window = self.window()
+        # Once the theme has said how large the letters are.
+        QTimer.singleShot(0, self._finish_look)
         if isinstance(window, QMainWindow):
             _CloseWatch.install(window, self.session.viewer)
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
+    from napari_unet3d.core.augment.choices import AugmentSpec
     from napari_unet3d.network.model import ModelCard
     from napari_unet3d.widgets.runs.emphasis import EmphasisPreview
     from napari_unet3d.widgets.runs.pairs import Pair
@@ -85,6 +86,7 @@ class Session(DeviceWatch):
     segmentation_changed = Signal()
     preview_changed = Signal()
     training_changed = Signal()
+    augment_changed = Signal()
 
     def __init__(
         self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
@@ -99,6 +101,7 @@ class Session(DeviceWatch):
         self.training: Training | None = None
         self.training_pairs: list[Pair] = []
         self.saving = LayerSaving()
+        self._augment: AugmentSpec | None = None
         self._preview: Preview | None = None
         self._emphasis: EmphasisPreview | None = None
         self._image: Image | None = None
@@ -222,6 +225,17 @@ class Session(DeviceWatch):
     def network(self) -> NetworkSpec:
         """Return the network of the chosen model, or the usual one."""
         return NetworkSpec() if self._card is None else self._card.network
+
+    @property
+    def augment(self) -> AugmentSpec | None:
+        """Return what was set in the tab Augment; None as long as nothing was."""
+        return self._augment
+
+    @augment.setter
+    def augment(self, spec: AugmentSpec | None) -> None:
+        if spec != self._augment:
+            self._augment = spec
+            self.augment_changed.emit()
 
     @property
     def last_preview(self) -> Preview | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any, get_args
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, Label, SpinBox, Widget
@@ -13,6 +16,7 @@ from napari_unet3d.core.augment.choices import AugmentSpec, Part
 from napari_unet3d.core.augment.presets import PRESETS
 from napari_unet3d.core.boxes import AXES
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.panels.augment.sliders import STRENGTHS, StrengthSlider
 
 OTHER = "other"
 _DEFAULT = "isotropic light microscopy"
@@ -23,6 +27,22 @@ _GROUPS = {
     "Geometry": ("rotation", "scale", "flips", "quarter_turns", "shear", "elastic"),
     "Intensity": ("blur", "low_resolution", "gamma", "gain", "offset", "shot_noise", "noise"),
     "Faults": ("shifted_slices", "missing_slices", "occlusion"),
+}
+# What a person at a microscope would say.
+_TITLES = {
+    "rotation": "turn",
+    "scale": "larger or smaller",
+    "flips": "mirror",
+    "quarter_turns": "quarter turns",
+    "shear": "slant",
+    "elastic": "bend (elastic)",
+    "low_resolution": "thicker slices",
+    "gamma": "contrast (gamma)",
+    "gain": "brighter or dimmer",
+    "offset": "background level",
+    "shot_noise": "photon noise",
+    "noise": "camera noise",
+    "occlusion": "covered cubes",
 }
 _UNITS = {
     ("rotation", "degrees"): "degrees",
@@ -74,6 +94,11 @@ class AugmentForm(Container):
         self.margins = (0, 0, 0, 0)
         self.groups = {title: self._group(title, names) for title, names in _GROUPS.items()}
         self.groups["Geometry"].open()
+        self.numbers = CheckBox(
+            text="More: how often, and all numbers", tooltip="Show in how many patches each change is made, and how."
+        )
+        panel.add(self, self.numbers.native)
+        self.numbers.changed.connect(self._show_numbers)
         self.preset.changed.connect(self._on_preset)
 
     def _group(self, title: str, names: Iterable[str]) -> panel.Foldable:
@@ -96,10 +121,19 @@ class AugmentForm(Container):
             self._is_setting = False
         self._changed()
 
+    def show_voxel_size(self, size: float, unit: str) -> None:
+        """Take the size of the finest voxels of the image, so that lengths can be said in its unit."""
+        for form in self.parts.values():
+            form.show_voxel_size(size, unit)
+
     def suggest(self, name: str) -> None:
         """Choose a preset, unless the user has chosen already."""
         if self.preset.value == self._suggested != name:
             self._suggested = self.preset.value = name
+
+    def _show_numbers(self, shows: bool) -> None:
+        for form in self.parts.values():
+            form.shows_numbers = shows
 
     def _on_preset(self, name: str) -> None:
         if name in PRESETS:
@@ -136,14 +170,20 @@ class PartForm(Container):
     def __init__(self, name: str, part: Part, on_change: Callable[[], None]) -> None:
         self._kind = type(part)
         self._on_change = on_change
-        self.is_on = CheckBox(text=name.replace("_", " "), tooltip=_first_sentence(self._kind))
+        self._shows_numbers = False
+        self.is_on = CheckBox(text=_TITLES.get(name, name.replace("_", " ")), tooltip=_first_sentence(self._kind))
+        self.sliders = [StrengthSlider(strength, part, self._on_slider) for strength in STRENGTHS.get(name, ())]
         self.percent = SpinBox(min=1, max=100, value=_USUAL_PERCENT, tooltip="In how many of the patches, in percent.")
         _narrow(self.percent)
         self._of_patches = Label(value="% of patches")
         self.fields = {field: _Field(name, field, part) for field in self._kind.model_fields if field != "probability"}
         often = panel.row(self.percent, self._of_patches)
         super().__init__(
-            widgets=[panel.row(self.is_on, often), *(field.native_row for field in self.fields.values())],
+            widgets=[
+                panel.row(self.is_on, often),
+                *self.sliders,
+                *(field.native_row for field in self.fields.values()),
+            ],
             labels=False,
         )
         self.margins = (0, 0, 0, 0)
@@ -178,17 +218,44 @@ class PartForm(Container):
                 widget.changed.unblock()
         self._show()
 
+    @property
+    def shows_numbers(self) -> bool:
+        """Return whether the numbers behind the sliders are seen."""
+        return self._shows_numbers
+
+    @shows_numbers.setter
+    def shows_numbers(self, shows: bool) -> None:
+        self._shows_numbers = shows
+        self._show()
+
+    def show_voxel_size(self, size: float, unit: str) -> None:
+        """Take the size of the finest voxels."""
+        for slider in self.sliders:
+            slider.show_voxel_size(size, unit)
+
+    def _on_slider(self, name: str, value: Any) -> None:
+        field = self.fields[name]
+        with ExitStack() as quiet:
+            for widget in field.widgets:
+                quiet.enter_context(widget.changed.blocked())
+            field.value = value
+        self._changed()
+
     def _changed(self) -> None:
         self._show()
         self._on_change()
 
     def _show(self) -> None:
-        self._often.visible = self.is_on.value
+        self._often.visible = self.is_on.value and self._shows_numbers
         kind = self.fields.get("kind")
         for name, field in self.fields.items():
             # Any rotation has no largest angle.
             is_idle = name == "degrees" and kind is not None and kind.value == "any"
-            field.native_row.visible = self.is_on.value and not is_idle
+            field.native_row.visible = self.is_on.value and self._shows_numbers and not is_idle
+        for slider in self.sliders:
+            name = slider.strength.field
+            slider.show_value(self.fields[name].value)
+            slider.visible = self.is_on.value and not (name == "degrees" and kind is not None and kind.value == "any")
 
 
 class _Field:
@@ -212,6 +279,8 @@ class _Field:
             words = [Label(value="to")]
         else:
             self.widgets = [_number(value, _limits(info.metadata))]
+        for widget in self.widgets:
+            widget.tooltip = _explanation(type(part), name)
         caption = "" if isinstance(value, bool) else _CAPTIONS.get(name, name.replace("_", " "))
         shown = [self.widgets[0], *words, *self.widgets[1:]]
         if unit := _UNITS.get((part_name, name)):
@@ -268,3 +337,11 @@ def _narrow(widget: Widget) -> None:
 
 def _first_sentence(kind: type) -> str:
     return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def _explanation(kind: type, field: str) -> str:
+    """Return what the docstring of a part says of one of its fields, in one line."""
+    lines = inspect.cleandoc(kind.__doc__ or "").splitlines()
+    at = lines.index(field) + 1
+    told = itertools.takewhile(lambda line: line.startswith(" "), lines[at:])
+    return " ".join(line.strip() for line in told).replace("`", "")

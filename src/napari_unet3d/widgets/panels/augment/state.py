@@ -60,7 +60,7 @@ class AugmentState:
         return not self.problem
 
 
-def resolve(problem: str, made: Made | None) -> AugmentState:
+def resolve(problem: str, made: Made | None, *, is_preset: bool = False) -> AugmentState:
     """Return what is shown.
 
     Parameters
@@ -69,6 +69,8 @@ def resolve(problem: str, made: Made | None) -> AugmentState:
         Why no patch can be shown, or nothing.
     made
         The last patch; None before one was asked for.
+    is_preset
+        Whether the choices are as they come: then little folds are meant, and are no reason for a warning.
     """
     if made is None:
         return AugmentState(problem)
@@ -82,5 +84,5 @@ def resolve(problem: str, made: Made | None) -> AugmentState:
     prepared = f", after {seconds:.1f} s to prepare" if seconds > 0.5 else ""
     share = max(made.folded)
     said = " ".join([f"Made in {1000 * made.seconds:.0f} ms{prepared}; {share:.1%} folded.", *made.notes])
-    folded = f"The displacement folds {share:.1%} of the patch over itself. Use a smaller sigma or fewer lines."
-    return AugmentState(problem, said, folded=folded if share else "")
+    folded = f"Bending folds {share:.1%} of the patch over itself. Make it less strong, or less fine."
+    return AugmentState(problem, said, folded=folded if share and not is_preset else "")

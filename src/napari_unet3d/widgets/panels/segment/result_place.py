@@ -12,7 +12,7 @@ from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.host.files import ask_save_path
 from napari_unet3d.widgets.host.plain import disable_markup
 
-_MEMORY = "a layer in memory"
+_MEMORY = "in memory"
 
 
 class ResultPlace(Container):
@@ -36,11 +36,14 @@ class ResultPlace(Container):
             text="Save to...", tooltip="Write the result to a file while it is computed. Good for large results."
         )
         self.keep = PushButton(
-            text="Keep in memory", tooltip="Write no file. Save result... does so afterwards.", visible=False
+            text="In memory", tooltip="Write no file. Save result... does so afterwards.", visible=False
         )
-        buttons = panel.row(self.save_to, self.keep)
-        super().__init__(widgets=[self._text, buttons], labels=False, label="Result in")
+        super().__init__(
+            widgets=[self._text, self.save_to, self.keep], layout="horizontal", labels=False, label="Result"
+        )
         self.margins = (0, 0, 0, 0)
+        self.native.layout().setSpacing(4)
+        self.native.layout().setStretch(0, 1)
         self.save_to.changed.connect(lambda: self._ask())
         self.keep.changed.connect(lambda: self._keep())
         self._show()

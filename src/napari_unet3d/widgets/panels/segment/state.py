@@ -126,6 +126,7 @@ class SegmentState:
     can_cancel: bool = False
     can_save: bool = False
     can_correct: bool = False
+    is_save_next: bool = False
     is_active: bool = False
     fraction: float = 0.0
     progress: str = ""
@@ -195,6 +196,7 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
         can_cancel=run.is_active and not (is_stopping and run.is_just_cancelled),
         can_correct=run.shows_classes and not run.is_active and run.share > 0,
         can_save=run.has_layer and run.state in ("done", "stopped"),
+        is_save_next=run.has_layer and run.state == "done",
         is_active=run.is_active,
         fraction=run.fraction,
         progress=run.sentence,

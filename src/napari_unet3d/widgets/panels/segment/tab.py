@@ -62,6 +62,7 @@ class SegmentPanel(Container):
         self._planned, self.state = Planned(), SegmentState()
         self._followed: Segmentation | None = None
         self._notified: Segmentation | None = None
+        self._saved_run: Segmentation | None = None
         self._cancelled_at = 0.0
         self._build()
         super().__init__(
@@ -222,6 +223,10 @@ class SegmentPanel(Container):
         self.progress.value = round(self.progress.max * state.fraction)
         panel.say(self._state, state.progress)
         self.save.visible, self.correct.visible = state.can_save, state.can_correct
+        # What comes next after a result is to keep it.
+        is_save_next = state.is_save_next and self._session.segmentation is not self._saved_run
+        panel.highlight(self.save, is_save_next)
+        panel.highlight(self.start, not is_save_next)
         self.save.enabled = not self._session.saving.is_active
 
     def _preview(self) -> None:
@@ -294,6 +299,8 @@ class SegmentPanel(Container):
 
     def _on_saving(self) -> None:
         saving = self._session.saving
+        if not saving.is_active and saving.error is None:
+            self._saved_run = self._session.segmentation
         panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
         self.update_state()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, PushButton, SpinBox
 
+from napari_unet3d.core.augment.choices import AugmentSpec
 from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.tasks.train.choosing import TrainChoices
 from napari_unet3d.tasks.train.recipes import names_of_recipes
@@ -16,6 +17,7 @@ from napari_unet3d.widgets.bricks.exact import Exact
 from napari_unet3d.widgets.panels.train.text import also_set
 
 AUTOMATIC = "as the annotation suggests"
+AS_AUGMENT = "as set in Augment"
 _LARGEST = 260
 NEW, MODEL = "a new network", "the chosen model"
 _DEFAULTS = TrainSpec.model_fields
@@ -28,6 +30,8 @@ class TrainForm:
     ----------
     changed
         Called when one of them changes.
+    augment
+        Returns what was set in the tab Augment, or None.
 
     Attributes
     ----------
@@ -41,7 +45,8 @@ class TrainForm:
         For the panel to answer.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], augment: Callable[[], AugmentSpec | None] = lambda: None) -> None:
+        self._augment = augment
         self._kept: TrainChoices
         self._network: dict[str, Exact]
         self._given: dict[str, Exact]
@@ -49,7 +54,7 @@ class TrainForm:
             choices=[NEW, MODEL], value=NEW, tooltip="Train a new network, or start from the model chosen in Segment."
         )
         self.preset = ComboBox(
-            choices=[AUTOMATIC, *names_of_recipes()],
+            choices=lambda _: [AUTOMATIC, *names_of_recipes(), *([] if self._augment() is None else [AS_AUGMENT])],
             value=AUTOMATIC,
             tooltip="Choices for augmentation and learning. See the augmentation in the tab Augment.",
         )
@@ -133,6 +138,13 @@ class TrainForm:
         for widget in (self.start, self.preset, *widgets):
             widget.changed.connect(lambda *_: self._changed())
 
+    def take_augment(self) -> None:
+        """Learn with what was set in the tab Augment."""
+        with self.preset.changed.blocked():
+            self.preset.reset_choices()
+            self.preset.value = AS_AUGMENT
+        self._changed()
+
     @property
     def is_new(self) -> bool:
         """Return whether it starts from nothing."""
@@ -151,7 +163,9 @@ class TrainForm:
             if given[name] is None:
                 del given[name]
         network = {name: field.value for name, field in self._network.items() if field.value is not None}
-        preset = None if self.preset.value == AUTOMATIC else self.preset.value
+        preset = None if self.preset.value in (AUTOMATIC, AS_AUGMENT) else self.preset.value
+        if self.preset.value == AS_AUGMENT and (augment := self._augment()) is not None:
+            given["augment"] = augment
         return TrainChoices(preset, {**self._kept.network, **network}, {**self._kept.given, **given})
 
     @choices.setter

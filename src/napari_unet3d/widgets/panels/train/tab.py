@@ -93,7 +93,7 @@ class TrainPanel(Container):
         self._pairs_text = panel.text(
             tone="quiet", tooltip="The network learns from these painted voxels, and from nothing else."
         )
-        self.form = TrainForm(self._changed)
+        self.form = TrainForm(self._changed, lambda: self._session.augment)
         self._plan = panel.text()
         self._doubts = panel.text(tone="warning")
         self.start = panel.main_button("Start", "Start training. You can use napari meanwhile.")
@@ -156,6 +156,7 @@ class TrainPanel(Container):
             panel.listen(self, signal, self._changed)
         panel.listen(self, session.annotation.changed, self._changed)
         panel.listen(self, session.training_changed, self._follow)
+        panel.listen(self, session.augment_changed, self.form.take_augment)
         self._follow()
         self._later()
 
