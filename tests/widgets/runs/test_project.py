@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -187,3 +189,21 @@ def test_two_windows_do_not_write_the_same_annotation(qtbot, new_window, image, 
         assert not (on_disk(image.parent / "cells.tif.unet3d-project") == 1).any()
     finally:
         other.close()
+
+
+def test_projects_lie_where_the_user_wants_them(qtbot, engine, previewer, preferences, image, tmp_path):
+    wanted = replace(preferences, projects_folder=tmp_path / "elsewhere")
+    for round_ in range(2):
+        session = Session(ViewerModel(), engine, wanted, previewer)
+        panel = DataPanel(session)
+        qtbot.addWidget(panel.native)
+        panel.open_path(str(image))
+        qtbot.waitUntil(lambda session=session: session.image is not None, timeout=LONG_MS)
+        if round_ == 0:
+            panel.new_annotation()
+            paint(panel, (3, 10, 10), 2)
+        else:
+            qtbot.waitUntil(lambda session=session: session.project.offered is not None, timeout=LONG_MS)
+        session.close()
+    assert on_disk(tmp_path / "elsewhere" / "cells.tif.unet3d-project").any()
+    assert not list(image.parent.glob("*.unet3d-project"))

@@ -137,7 +137,7 @@ def find_project(image: ImageRecord, homes: Iterable[Path]) -> Project | None:
     return None
 
 
-def begin_project(image: ImageRecord, homes: Iterable[Path]) -> Project:
+def begin_project(image: ImageRecord, homes: Iterable[Path], *, is_beside: bool = True) -> Project:
     """Make a project for an image, lock it, and return it: in the first place that can be written to.
 
     Parameters
@@ -146,6 +146,8 @@ def begin_project(image: ImageRecord, homes: Iterable[Path]) -> Project:
         The image.
     homes
         The folders where projects are kept that do not lie beside their image, in the order in which they are tried.
+    is_beside
+        Try the folder of the image first.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def begin_project(image: ImageRecord, homes: Iterable[Path]) -> Project:
         If no folder can be written to.
     """
     failure: OutputError | None = None
-    for path in _places(image, homes):
+    for path in _places(image, homes, is_beside=is_beside):
         if os.path.lexists(path):
             continue
         project = Project(path, ProjectRecord(image=image))
@@ -169,10 +171,10 @@ def begin_project(image: ImageRecord, homes: Iterable[Path]) -> Project:
     raise failure or OutputError("There is no folder where the annotation can be kept.")
 
 
-def _places(image: ImageRecord, homes: Iterable[Path]) -> Iterator[Path]:
+def _places(image: ImageRecord, homes: Iterable[Path], *, is_beside: bool = True) -> Iterator[Path]:
     """Yield where the project of an image may lie, the best place first."""
     beside = _beside(image.path)
-    folders = [*([] if beside is None else [beside]), *homes]
+    folders = [*([beside] if beside is not None and is_beside else []), *homes]
     called = image.name if beside is None else os.path.relpath(image.path, beside)
     name = safe_name(called, "image")
     # A few of each: another window may have the first one, or another image of that name.

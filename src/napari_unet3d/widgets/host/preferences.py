@@ -26,6 +26,8 @@ class Preferences:
     ----------
     models_folder
         Where models are looked for.
+    projects_folder
+        Where new projects are kept; None keeps them beside their image.
     memory_bytes
         What a run may use; None is a share of what is free.
     warm_start
@@ -37,6 +39,7 @@ class Preferences:
     """
 
     models_folder: Path
+    projects_folder: Path | None = None
     memory_bytes: int | None = None
     warm_start: bool = True
     idle_seconds: float = 900.0
@@ -59,6 +62,7 @@ class _Workbench(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     models_folder: str = ""
+    projects_folder: str = ""
     memory_gib: float = Field(default=0.0, ge=0, le=65_536, allow_inf_nan=False)
     warm_start: bool = True
     idle_minutes: float = Field(default=15.0, ge=1, le=10_080, allow_inf_nan=False)
@@ -80,6 +84,7 @@ def read_preferences() -> Preferences:
         problem = f"{path} holds settings that this version does not understand ({', '.join(odd)}); {_keep_copy(path)}"
     return Preferences(
         Path(found.models_folder).expanduser() if found.models_folder else default_models_folder(),
+        Path(found.projects_folder).expanduser() if found.projects_folder else None,
         int(found.memory_gib * 2**30) or None,
         found.warm_start,
         60.0 * found.idle_minutes,

@@ -106,7 +106,9 @@ class ProjectKeeper:
     annotations
         What is known of the labels layers.
     home
-        Returns the folder of the user's own projects, for images that lie in no folder that can be written to.
+        The folder of the user's own projects, for images that lie in no folder that can be written to.
+    chosen
+        The folder where the user wants all projects; None keeps them beside their images.
 
     Attributes
     ----------
@@ -122,12 +124,12 @@ class ProjectKeeper:
     flushing = Signal()
     gone_on = Signal(object)
 
-    def __init__(self, viewer: ViewerModel, annotations: Annotations, home: Callable[[], Path]) -> None:
+    def __init__(self, viewer: ViewerModel, annotations: Annotations, home: Path, chosen: Path | None = None) -> None:
         self.viewer = viewer
         self.settings: dict[str, Any] = {}
         self.offered: Project | None = None
         self.wanted: Path | None = None
-        self._annotations, self._home = annotations, home
+        self._annotations, self._home, self._chosen = annotations, home, chosen
         self._kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
         self._images: WeakKeyDictionary[Any, ImageRecord] = WeakKeyDictionary()
         self._projects: WeakKeyDictionary[Any, Project] = WeakKeyDictionary()
@@ -301,7 +303,8 @@ class ProjectKeeper:
             return kept.project
 
     def _begin(self, image: Image) -> Project:
-        project = begin_project(self._images.get(image) or _record_of(image), [self._home()])
+        record = self._images.get(image) or _record_of(image)
+        project = begin_project(record, self._homes, is_beside=self._chosen is None)
         self._projects[image] = self._held[project.path] = project
         if self._image in (None, image):
             self._present = project
@@ -312,7 +315,11 @@ class ProjectKeeper:
 
     @property
     def _recent_file(self) -> Path:
-        return self._home() / "recent.json"
+        return self._home / "recent.json"
+
+    @property
+    def _homes(self) -> list[Path]:
+        return [self._home] if self._chosen is None else [self._chosen, self._home]
 
     def recent(self) -> list[Project]:
         """Return the projects that were worked on last and are still there, newest first."""
@@ -331,7 +338,7 @@ class ProjectKeeper:
         from napari_unet3d.widgets.host.aside import Aside
 
         self._finding = self._finding or Aside()
-        self._finding(_find, image, [self._home()], take=lambda found: self._found(image, found))
+        self._finding(_find, image, self._homes, take=lambda found: self._found(image, found))
 
     def _found(self, image: Image, found: tuple[ImageRecord | None, Project | None]) -> None:
         record, project = found

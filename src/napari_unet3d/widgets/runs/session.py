@@ -96,7 +96,8 @@ class Session(DeviceWatch):
         self.viewer = viewer
         self.preferences = preferences
         self.annotation = Annotations(lambda: self.runs_folder)
-        self.project = ProjectKeeper(viewer, self.annotation, lambda: preferences.own_folder / "projects")
+        home = preferences.own_folder / "projects"
+        self.project = ProjectKeeper(viewer, self.annotation, home, preferences.projects_folder)
         self.segmentation: Segmentation | None = None
         self.training: Training | None = None
         self.training_pairs: list[Pair] = []
