@@ -62,6 +62,8 @@ def predict_specs(draw):
         tile_shape=draw(st.none() | st.tuples(*[st.integers(1, 500)] * 3)),
         prior=draw(st.sampled_from(["volume", "training"]) | st.tuples(*[st.floats(1e-6, 1)] * len(CLASS_NAMES))),
         emphasis=draw(st.just(()) | st.tuples(*[st.floats(-50, 50)] * len(CLASS_NAMES))),
+        skip_below=draw(st.none() | st.floats(-1e6, 1e6)),
+        mask=draw(st.none() | st.sampled_from(["/a/mask.tif", "/b/c.h5:/mask"])),
     )
 
 
@@ -137,6 +139,8 @@ def predict_words(spec: PredictSpec) -> list[str]:
     words += [f"--prior={spec.prior if isinstance(spec.prior, str) else _listed(spec.prior)}"]
     names = zip(CLASS_NAMES, spec.emphasis, strict=False)
     words += [f"--emphasis={','.join(f'{name}={times!r}' for name, times in names)}"] if spec.emphasis else []
+    words += [] if spec.skip_below is None else [f"--skip-below={spec.skip_below!r}"]
+    words += [] if spec.mask is None else [f"--mask={spec.mask}"]
     if (cleanup := spec.cleanup) is not None:
         words += ["--clean-up", f"--high={cleanup.high!r}", f"--low={cleanup.low!r}"]
         words += [f"--min-voxels={cleanup.min_voxels}", f"--connectivity={cleanup.connectivity}"]

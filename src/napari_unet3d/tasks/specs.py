@@ -100,6 +100,11 @@ class PredictSpec(Spec):
     emphasis
         To find more or less of a class than that: each 1 doubles its odds, each -1 halves them. One number for each
         class; none leaves all as they are.
+    skip_below
+        Look only around voxels of at least this intensity, in cells of 32 voxels; elsewhere the result is 0. None looks
+        everywhere.
+    mask
+        A volume of any resolution that covers the same place: where it is 0, the result is 0. None looks everywhere.
     """
 
     output: Literal["labels", "probabilities"] = "labels"
@@ -111,6 +116,8 @@ class PredictSpec(Spec):
     tile_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     prior: Literal["volume", "training"] | tuple[_Share, ...] = "volume"
     emphasis: tuple[_Doublings, ...] = ()
+    skip_below: float | None = Field(default=None, allow_inf_nan=False)
+    mask: PathText | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> PredictSpec:

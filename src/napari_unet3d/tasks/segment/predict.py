@@ -31,6 +31,7 @@ from napari_unet3d.core.objects.clean_up import (
 from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.coverage import Coverage, DoneTiles, nearest_first
 from napari_unet3d.core.tiles.plan import TILES_READ_AHEAD, Readable, Tile, TilePlan, plan_tiles, read_reflected
+from napari_unet3d.core.tiles.where import Where
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.processes import return_free_memory
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
@@ -104,6 +105,7 @@ def predict(
     plan: TilePlan,
     scaling: Scaling,
     device: str = "The device",
+    where: Where | None = None,
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
 ) -> Generator[Event, None, PredictResult]:
@@ -125,8 +127,10 @@ def predict(
         From intensities to the network's units, measured once for the whole volume.
     device
         What a person calls the place where it is computed.
+    where
+        Where voxels are looked at; all others stay 0. None is everywhere.
     focus
-        What is looked at, in voxels of the volume: the tiles nearest to it come first. The result does not change.
+        What is in view, in voxels of the volume: the tiles nearest to it come first. The result does not change.
     done
         What an earlier, stopped run over the same region has left in the sinks.
 
@@ -137,7 +141,7 @@ def predict(
     """
     begun = time.perf_counter()
     found = yield from predict_tiles(
-        volume, predictor, spec, sinks, plan=plan, scaling=scaling, device=device, focus=focus, done=done
+        volume, predictor, spec, sinks, plan=plan, scaling=scaling, device=device, where=where, focus=focus, done=done
     )
     if spec.cleanup is not None:
         evident = sinks.result if sinks.evidence is None else sinks.evidence
@@ -160,6 +164,7 @@ def predict_tiles(
     plan: TilePlan,
     scaling: Scaling,
     device: str = "The device",
+    where: Where | None = None,
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
 ) -> Generator[Event, None, PredictResult]:
@@ -169,7 +174,7 @@ def predict_tiles(
         raise SpecError(
             f"The result has the shape {plan.region.shape}; the output that was passed has {sinks.result.shape}."
         )
-    run = _Segmenting(volume, predictor, spec, sinks, scaling, focus)
+    run = _Segmenting(volume, predictor, spec, sinks, scaling, where or Where(), focus)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
     plan = yield from _all_tiles(run, plan, device)
@@ -180,6 +185,8 @@ def predict_tiles(
 
 def _all_tiles(run: _Segmenting, plan: TilePlan, device: str) -> Generator[Event, None, TilePlan]:
     """Segment all tiles, smaller ones each time memory runs out, and return the plan that was carried out."""
+    if not run.n_tiles(plan):
+        return plan
     for attempt in range(MAX_SMALLER_PLANS + 1):
         yield Started(run.n_tiles(plan), plan.input_shape, device, plan.peak_bytes)
         try:
@@ -217,6 +224,7 @@ class _Segmenting:
     spec: PredictSpec
     sinks: Sinks
     scaling: Scaling
+    where: Where
     focus: Box | None = None
     coverage: Coverage = field(default_factory=Coverage)
     n_nonfinite: int = 0
@@ -229,7 +237,10 @@ class _Segmenting:
         return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
 
     def n_tiles(self, plan: TilePlan) -> int:
-        return sum(not self.coverage.covers(tile.write) for tile in plan) if self.coverage else len(plan)
+        return sum(self._is_missing(tile) for tile in plan) if self.coverage or self.where else len(plan)
+
+    def _is_missing(self, tile: Tile) -> bool:
+        return self.where.meets(tile.write) and not self.coverage.covers(tile.write)
 
     def tiles(self, plan: TilePlan) -> Iterator[TileDone]:
         """Segment the tiles of a plan that are not done yet."""
@@ -270,7 +281,7 @@ class _Segmenting:
     def _missing(self, plan: TilePlan) -> Iterator[Tile]:
         """Yield the tiles of a plan that nobody has written yet, those nearest to the focus first."""
         for tile in nearest_first(plan, self.focus):
-            if not self.coverage.covers(tile.write):
+            if self._is_missing(tile):
                 yield tile
 
     def _read(self, tile: Tile) -> npt.NDArray[np.float32]:
@@ -297,9 +308,14 @@ class _Segmenting:
         box = where.slices
         if self.spec.cleanup is not None:
             values = evidence(values, self.spec.cleanup)
-            if self.sinks.evidence is not None:
-                self.sinks.evidence[box] = values
-                values = evident_classes(values)
+        looked_at = self.where.voxels(tile.write)
+        if looked_at is not None:
+            # What the network gives belongs to it.
+            values = values.copy()
+            values[~looked_at] = 0
+        if self.spec.cleanup is not None and self.sinks.evidence is not None:
+            self.sinks.evidence[box] = values
+            values = evident_classes(values)
         self.sinks.result[box] = values
         if self.sinks.keep is not None:
             self.sinks.keep(plan.input_shape, where)
