@@ -43,6 +43,8 @@ def test_the_help_of_the_command_imports_nothing_heavy():
         "tasks.segment.predict",
         "tasks.segment.segmenting",
         "tasks.segment.files",
+        "tasks.segment.blocks",
+        "engine.cluster.computer",
         "tasks.jobs.kinds",
         "notebook",
         "tasks.demo",

@@ -26,8 +26,8 @@ from napari_unet3d.network.exchange.exllsm import import_exllsm
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.augment.files import read_choices
 from napari_unet3d.tasks.jobs.files import JobFile, read_job, write_job
-from napari_unet3d.tasks.jobs.places import OnDisk
 from napari_unet3d.tasks.jobs.segment import SegmentJob
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.run_lock import LOCK_FILE
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.train.kept.checkpoints import Checkpoint, TrainState

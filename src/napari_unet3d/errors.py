@@ -66,6 +66,20 @@ class ProjectError(Unet3dError):
     """A project cannot be used: it is damaged, of a newer version, or none."""
 
 
+class BlocksFailedError(Unet3dError):
+    """Some blocks of a run could not be computed, whoever tried; all others are kept.
+
+    Attributes
+    ----------
+    failures
+        A line for each: which block, and why.
+    """
+
+    def __init__(self, message: str, failures: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
 class EngineError(Unet3dError):
     """The worker process ended, or hit an unexpected error.
 

@@ -63,6 +63,8 @@ def predict_specs(draw):
         prior=draw(st.sampled_from(["volume", "training"]) | st.tuples(*[st.floats(1e-6, 1)] * len(CLASS_NAMES))),
         emphasis=draw(st.just(()) | st.tuples(*[st.floats(-50, 50)] * len(CLASS_NAMES))),
         first_result=draw(st.none() | st.floats(0.1, 1e4)),
+        skip_below=draw(st.none() | st.floats(-1e6, 1e6)),
+        mask=draw(st.none() | st.sampled_from(["/a/mask.tif", "/b/c.h5:/mask"])),
     )
 
 
@@ -139,6 +141,8 @@ def predict_words(spec: PredictSpec) -> list[str]:
     names = zip(CLASS_NAMES, spec.emphasis, strict=False)
     words += [f"--emphasis={','.join(f'{name}={times!r}' for name, times in names)}"] if spec.emphasis else []
     words += [] if spec.first_result is None else [f"--first-result={spec.first_result!r}"]
+    words += [] if spec.skip_below is None else [f"--skip-below={spec.skip_below!r}"]
+    words += [] if spec.mask is None else [f"--mask={spec.mask}"]
     if (cleanup := spec.cleanup) is not None:
         words += ["--clean-up", f"--high={cleanup.high!r}", f"--low={cleanup.low!r}"]
         words += [f"--min-voxels={cleanup.min_voxels}", f"--connectivity={cleanup.connectivity}"]

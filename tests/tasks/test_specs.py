@@ -17,7 +17,8 @@ from napari_unet3d.tasks.train.choosing import TrainChoices, choose_spec
 from napari_unet3d.tasks.train.spec import TrainSpec
 from tests.support.specs import CLASS_NAMES, SHAPE, parsed, predict_specs, predict_words, train_specs, train_words
 
-_OF_THE_VOLUME = ("volume", "model", "output", "axes", "series", "channel", "timepoint", "overwrite")
+_OF_THE_VOLUME = ("volume", "model", "output", "axes", "series", "channel", "timepoint", "overwrite", "resume")
+_OF_THE_VOLUME += ("table", "workers", "cluster", "block_seconds")
 _OF_THE_PAIRS = ("image", "labels", "output", "classes", "start", "same_place", "resume", "force")
 
 

@@ -16,13 +16,13 @@ from napari_unet3d.cli.augment_command import augment
 from napari_unet3d.cli.choices import has_display
 from napari_unet3d.cli.info_command import info
 from napari_unet3d.cli.model_commands import import_model
-from napari_unet3d.cli.report import EXIT_STOPPED
+from napari_unet3d.cli.report import EXIT_NOT_ALL, EXIT_STOPPED
 from napari_unet3d.cli.run_command import run
 from napari_unet3d.cli.segment_commands import plan, predict
 from napari_unet3d.cli.sizes_command import sizes
 from napari_unet3d.cli.terminal import say, say_error, say_for_libraries, say_unforeseen
 from napari_unet3d.cli.train_command import train
-from napari_unet3d.errors import Unet3dError, visible
+from napari_unet3d.errors import BlocksFailedError, Unet3dError, visible
 from napari_unet3d.stopping import ignore_signals, interrupt_on_signals, is_interrupt
 
 EXIT_UNFORESEEN, EXIT_BAD_INPUT = 1, 3
@@ -123,6 +123,11 @@ def main(arguments: list[str] | None = None) -> None:
     say_for_libraries()
     try:
         app(words, prog_name="napari-unet3d")
+    except BlocksFailedError as error:
+        for failure in error.failures:
+            say(f"failed: {failure}", to_error=True)
+        say_error(error, with_trace=debug)
+        sys.exit(EXIT_NOT_ALL)
     except Unet3dError as error:
         say_error(error, with_trace=debug)
         sys.exit(EXIT_BAD_INPUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from napari_unet3d.errors import SpecError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from napari_unet3d.core.unet.geometry import Geometry
     from napari_unet3d.tasks.augment.patches import AugmentRequest
+    from napari_unet3d.tasks.segment.blocks import BlockComputer
     from napari_unet3d.tasks.specs import PredictSpec
     from napari_unet3d.volumes import Volume
 
@@ -33,6 +35,8 @@ def predict_spec(
     probabilities: bool = False,
     prior: str = "volume",
     emphasis: str | None = None,
+    skip_below: float | None = None,
+    mask: str | None = None,
     class_names: Sequence[str] = (),
     device: str = "auto",
     nonfinite: str = "refuse",
@@ -53,6 +57,8 @@ def predict_spec(
         "cleanup": cleanup_choices(**cleaning),
         "prior": prior if prior in ("volume", "training") else shares(prior),
         "emphasis": () if emphasis is None else doublings(emphasis, class_names),
+        "skip_below": skip_below,
+        "mask": mask,
         "device": device,
         "nonfinite": nonfinite,
         "first_result": first_result,
@@ -212,6 +218,21 @@ def parse_bytes(text: str) -> int:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:40]}.."
+
+
+def open_cluster(
+    workers: int | None, cluster: str | None, block_seconds: float | None, device: str
+) -> AbstractContextManager[BlockComputer | None]:
+    """Return what computes the blocks of a run, to be opened with `with`; it gives None where this process does it."""
+    if workers is not None and cluster is not None:
+        raise SpecError("--workers starts processes here and --cluster uses others; pass one of them.")
+    if workers is None and cluster is None:
+        if block_seconds is not None:
+            raise SpecError("--block-seconds belongs to --workers or --cluster; neither was passed.")
+        return nullcontext()
+    from napari_unet3d.engine.cluster.computer import open_computer
+
+    return open_computer(workers=workers, cluster=cluster, device=device, seconds=block_seconds)
 
 
 def has_display() -> bool:

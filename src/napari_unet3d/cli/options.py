@@ -31,3 +31,35 @@ FlatLevels = Annotated[
         min=0, max=6, help="Number of top levels that leave z alone (kernel 1x3x3, pooling 1x2x2), for thick slices."
     ),
 ]
+SkipBelow = Annotated[
+    float | None,
+    typer.Option(
+        "--skip-below",
+        metavar="VALUE",
+        help="Look only where the volume has voxels of at least this intensity, and up to 32 voxels beside them.",
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask", metavar="MASK", help="Look only where this volume is not 0; it may have fewer voxels than the other."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="Compute with N processes on this machine, one for each GPU."),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS or FILE",
+        help="Compute on a Dask cluster: the address of its scheduler, or the JSON file that it has written.",
+    ),
+]
+BlockSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--block-seconds", min=1, metavar="S", help="Workers: how long a block may take before it is tried elsewhere."
+    ),
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
 
     what = TextColumn("{task.description}", markup=False)
     columns = what, BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    begun = time.perf_counter()
     with stop_cleanly(events, output), Screen(*columns) as screen:
         part = screen.bar.add_task("preparing", total=None)
 
@@ -53,8 +55,9 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
             if kept := kept_text(output):
                 screen.say(kept)
             raise
-    speed = f"{found.flops_per_second / 1e9:.0f} GFLOP/s"
-    say(f"{shown(output)}: {times(found.plan.region.shape)}, {found.seconds:.1f} s, {speed}")
+    # Of tiles that others have computed the speed is not known.
+    speed = f", {found.flops_per_second / 1e9:.0f} GFLOP/s" if found.flops_per_second else ""
+    say(f"{shown(output)}: {times(found.plan.region.shape)}, {time.perf_counter() - begun:.1f} s{speed}")
 
 
 def finish(events: Generator[Event, None, Any], output: Path) -> Any:
@@ -129,29 +132,37 @@ def augment_text(output: Path, result: AugmentResult) -> str:
     )
 
 
-def plan_facts(tiles: TilePlan, speed: float | None) -> dict[str, Any]:
-    """Return a plan for programs; `speed` in operations per second."""
+def plan_facts(tiles: TilePlan, speed: float | None, skipped: int = 0) -> dict[str, Any]:
+    """Return a plan for programs; `speed` in operations per second, `skipped` tiles are not computed."""
     return {
         "shape": list(tiles.volume_shape),
         "region": str(tiles.region),
         "tiles": len(tiles),
+        "tiles_skipped": skipped,
         "tiles_zyx": list(tiles.counts),
         "input": list(tiles.input_shape),
         "output": list(tiles.output_shape),
         "gflops": round(tiles.flops / 1e9, 3),
         "gflops_over_ideal": round(tiles.flops_over_ideal, 4),
         "memory_bytes": tiles.peak_bytes,
-        "seconds": None if speed is None else round(tiles.seconds(speed), 1),
+        "seconds": None if speed is None else round(_seconds(tiles, speed, skipped), 1),
     }
 
 
-def plan_text(tiles: TilePlan, speed: float | None, device: str) -> str:
-    """Return a plan for people; `speed` in operations per second."""
-    seconds = "not known before the first run here" if speed is None else f"about {tiles.seconds(speed):,.0f} s"
+def _seconds(tiles: TilePlan, speed: float, skipped: int) -> float:
+    return tiles.seconds(speed) * (len(tiles) - skipped) / len(tiles)
+
+
+def plan_text(tiles: TilePlan, speed: float | None, device: str, skipped: int = 0) -> str:
+    """Return a plan for people; `speed` in operations per second, `skipped` tiles are not computed."""
+    known = speed and f"about {_seconds(tiles, speed, skipped):,.0f} s"
+    seconds = known or "not known before the first run here"
+    saved = f"skipped  {skipped:,} tiles without anything to look at: {skipped / len(tiles):.0%} less work\n"
     return (
         f"volume   {times(tiles.region.shape)} voxels (z, y, x)\n"
         f"tiles    {len(tiles):,} ({times(tiles.counts)}) of {times(tiles.input_shape)}, each writing "
         f"{times(tuple(map(min, tiles.stride, tiles.region.shape)) if len(tiles) > 1 else tiles.region.shape)}\n"
+        f"{saved if skipped else ''}"
         f"work     {tiles.flops / 1e9:,.0f} GFLOP, {tiles.flops_over_ideal:.2f} times one pass over the whole\n"
         f"memory   {amount(tiles.peak_bytes)}\n"
         f"time     {seconds}, on {device}"

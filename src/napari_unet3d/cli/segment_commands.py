@@ -8,8 +8,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from napari_unet3d.cli.choices import predict_spec
-from napari_unet3d.cli.options import AsJson, DeviceName, Memory, ModelPath, Region, VolumePath
+from napari_unet3d.cli.choices import open_cluster, predict_spec
+from napari_unet3d.cli.options import (
+    AsJson,
+    BlockSeconds,
+    Cluster,
+    DeviceName,
+    Mask,
+    Memory,
+    ModelPath,
+    Region,
+    SkipBelow,
+    VolumePath,
+    Workers,
+)
 from napari_unet3d.cli.reading import Axes, Channel, Series, Timepoint, read_image
 from napari_unet3d.cli.report import follow, plan_facts, plan_text
 from napari_unet3d.cli.terminal import say, say_notes
@@ -20,6 +32,8 @@ def plan(
     model: ModelPath,
     memory: Memory = None,
     region: Region = None,
+    skip_below: SkipBelow = None,
+    mask: Mask = None,
     axes: Axes = None,
     series: Series = None,
     channel: Channel = None,
@@ -28,23 +42,28 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show how a volume would be cut into tiles, and what that costs."""
+    from napari_unet3d.core.tiles.where import Cells, Where
     from napari_unet3d.network.machine.devices import select_device
     from napari_unet3d.network.store import load_model
+    from napari_unet3d.tasks.driving import drive
+    from napari_unet3d.tasks.segment.looking import look_where
     from napari_unet3d.tasks.segment.segmenting import plan_prediction
     from napari_unet3d.tasks.speeds import known_speed
 
     image = read_image(volume, axes, series, channel, timepoint)
     loaded = load_model(model)
     loaded.check_channels(image.n_channels)
-    spec = predict_spec(image.shape, region=region, memory=memory, device=device)
+    spec = predict_spec(image.shape, region=region, memory=memory, device=device, skip_below=skip_below, mask=mask)
     chosen = select_device(device)
     tiles = plan_prediction(image.shape, loaded, spec, chosen, volume=image.data)
     speed = known_speed(chosen.label, loaded.spec, tiles.tile_flops)
+    where = Where([Cells.unpack(packed) for packed in drive(look_where(image.data, spec, tiles))])
+    skipped = where.n_skipped(tiles)
     if as_json:
-        say(json.dumps(plan_facts(tiles, speed), indent=2))
+        say(json.dumps(plan_facts(tiles, speed, skipped), indent=2))
         return
     say_notes(image.notes)
-    say(plan_text(tiles, speed, chosen.label))
+    say(plan_text(tiles, speed, chosen.label, skipped))
 
 
 def predict(
@@ -114,6 +133,8 @@ def predict(
             "or one share for each class.",
         ),
     ] = "volume",
+    skip_below: SkipBelow = None,
+    mask: Mask = None,
     emphasis: Annotated[
         str | None,
         typer.Option(
@@ -135,9 +156,14 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped or killed, if there is one.")
     ] = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    block_seconds: BlockSeconds = None,
 ) -> None:
     """Segment a volume. The result appears whole or not at all; what is done is kept if the run is stopped."""
-    from napari_unet3d.network.store import load_model
+    from napari_unet3d.network.store import load_model, read_card
+    from napari_unet3d.tasks.on_disk import OnDisk
+    from napari_unet3d.tasks.segment.blocks import BlockSource
     from napari_unet3d.tasks.segment.files import predict_file
 
     image = read_image(volume, axes, series, channel, timepoint)
@@ -156,11 +182,17 @@ def predict(
         tile=tile,
         prior=prior,
         emphasis=emphasis,
+        skip_below=skip_below,
+        mask=mask,
         class_names=loaded.card.class_names,
         device=device,
         nonfinite=nonfinite,
         first_result=first_result,
     )
     say_notes(image.notes)
-    begun = predict_file(image, loaded, spec, output, overwrite=overwrite, resume=resume, table=table)
-    follow(begun, output)
+    place = OnDisk(path=volume, axes=axes, dataset=series, channel=channel, timepoint=timepoint)
+    with open_cluster(workers, cluster, block_seconds, device) as computer:
+        source = None if computer is None else BlockSource(place, model.absolute(), read_card(model)[1])
+        again = {"overwrite": overwrite, "resume": resume}
+        begun = predict_file(image, loaded, spec, output, table=table, source=source, computer=computer, **again)
+        follow(begun, output)

@@ -104,6 +104,11 @@ class PredictSpec(Spec):
     first_result
         Seconds after which a first tile should be there: tiles are smaller then, as long as that is at most 15 % more
         work, and what is looked at comes first. None takes the tiles with the least work. The result is the same.
+    skip_below
+        Look only around voxels of at least this intensity, in cells of 32 voxels; elsewhere the result is 0. None looks
+        everywhere.
+    mask
+        A volume of any resolution that covers the same place: where it is 0, the result is 0. None looks everywhere.
     """
 
     output: Literal["labels", "probabilities"] = "labels"
@@ -116,6 +121,8 @@ class PredictSpec(Spec):
     prior: Literal["volume", "training"] | tuple[_Share, ...] = "volume"
     emphasis: tuple[_Doublings, ...] = ()
     first_result: PositiveFloat | None = None
+    skip_below: float | None = Field(default=None, allow_inf_nan=False)
+    mask: PathText | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> PredictSpec:

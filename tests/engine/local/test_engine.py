@@ -19,9 +19,9 @@ from napari_unet3d.engine import HereEngine, LocalEngine
 from napari_unet3d.errors import EngineError, ModelError, OutputError, VolumeError
 from napari_unet3d.network.store import save_model
 from napari_unet3d.tasks.events import Progress, Started, TileDone
-from napari_unet3d.tasks.jobs.places import OnDisk
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.warm import WarmJob
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output
 from tests.support.models import random_model

@@ -21,9 +21,10 @@ from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.augment.patches import AugmentRequest
 from napari_unet3d.tasks.jobs.augment import AugmentJob
 from napari_unet3d.tasks.jobs.files import JobFile, output_of, read_job, write_job
-from napari_unet3d.tasks.jobs.places import ImageCalibration, OnDisk
+from napari_unet3d.tasks.jobs.places import ImageCalibration
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.train import PairPlace, TrainJob
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.train.kept.run_folder import LAST
 from napari_unet3d.tasks.train.spec import TrainSpec

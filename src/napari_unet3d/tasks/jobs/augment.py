@@ -11,7 +11,8 @@ from napari_unet3d.tasks.augment.files import augment_files
 from napari_unet3d.tasks.augment.patches import AugmentRequest, AugmentResult, augment
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.jobs.base import Arrays, FileJob, FileOptions
-from napari_unet3d.tasks.jobs.places import IMAGE, LABELS, OnDisk, open_image, open_readable
+from napari_unet3d.tasks.jobs.places import IMAGE, LABELS, open_image, open_readable
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.segment.files import notes_on_numbers
 
 
@@ -48,6 +49,7 @@ class AugmentJob(FileJob):
 
     def run(self, output: Path, options: FileOptions) -> Generator[Event, None, AugmentResult]:
         """Write the patch; see `augment_files`."""
+        self._refuse_cluster(options)
         self._refuse_resuming(options)
         if self.image is None:
             raise VolumeError("The job does not say where its image lies.")

@@ -15,6 +15,7 @@ from napari_unet3d.core.objects.clean_up import Writable
 from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.jobs.places import ImageCalibration
+from napari_unet3d.tasks.segment.blocks import BlockComputer
 from napari_unet3d.tasks.specs import Spec
 
 Arrays = Mapping[str, Writable]
@@ -61,12 +62,15 @@ class FileOptions:
         Replace a result that is there.
     resume, force
         Go on with a run that was stopped; although something differs.
+    computer
+        Who computes the blocks of a segmentation; None does it here.
     """
 
     calibration: ImageCalibration | None = None
     overwrite: bool = False
     resume: bool = False
     force: bool = False
+    computer: BlockComputer | None = None
 
 
 class FileJob(Job):
@@ -100,6 +104,10 @@ class FileJob(Job):
             The result's place if it was not.
         """
         return asked or beside
+
+    def _refuse_cluster(self, options: FileOptions) -> None:
+        if options.computer is not None:
+            raise SpecError("Only a segmentation is computed by several workers (--workers, --cluster).")
 
     def _refuse_resuming(self, options: FileOptions) -> None:
         if options.resume or options.force:

@@ -20,6 +20,7 @@ from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.jobs.base import FileOptions
 from napari_unet3d.tasks.jobs.kinds import AnyFileJob
 from napari_unet3d.tasks.jobs.places import ImageCalibration
+from napari_unet3d.tasks.segment.blocks import BlockComputer
 from napari_unet3d.tasks.specs import FOLDER, PathOnDisk, Spec
 
 FORMAT = "napari-unet3d job"
@@ -92,7 +93,13 @@ def output_of(file: JobFile, path: str | os.PathLike[str]) -> Path:
 
 
 def run_job(
-    file: JobFile, output: Path, *, overwrite: bool = False, resume: bool = False, force: bool = False
+    file: JobFile,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    force: bool = False,
+    computer: BlockComputer | None = None,
 ) -> Generator[Event, None, Any]:
     """Do the job of a file; a generator of events that returns what the job's own function returns.
 
@@ -108,6 +115,8 @@ def run_job(
         Go on with a run that was stopped.
     force
         Of a training run; see `train`.
+    computer
+        Who computes the blocks of a segmentation; None does it here.
 
     Raises
     ------
@@ -116,4 +125,4 @@ def run_job(
     Unet3dError
         As `predict_file`, `augment_files` and `train_files`.
     """
-    return file.job.run(output, FileOptions(file.calibration, overwrite, resume, force))
+    return file.job.run(output, FileOptions(file.calibration, overwrite, resume, force, computer))

@@ -8,32 +8,13 @@ from typing import Literal
 
 from napari_unet3d.core.objects.clean_up import Writable
 from napari_unet3d.core.tiles.plan import Readable
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.segment.files import notes_on_numbers
-from napari_unet3d.tasks.specs import PathText, Spec
-from napari_unet3d.volumes import Volume, read_volume
+from napari_unet3d.tasks.specs import Spec
+from napari_unet3d.volumes import Volume
 from napari_unet3d.volumes.space.calibration import calibrate
 
 IMAGE, LABELS = "image", "labels"
-
-
-class OnDisk(Spec):
-    """A volume that whoever does the job reads by itself; see `read_volume`."""
-
-    path: PathText
-    axes: str | None = None
-    dataset: str | None = None
-    channel: int | None = None
-    timepoint: int | None = None
-
-    def read(self, kind: Literal["image", "labels"] = "image") -> Volume:
-        """Return the volume.
-
-        Raises
-        ------
-        VolumeError
-            As `read_volume`.
-        """
-        return read_volume(**self.model_dump(), kind=kind)
 
 
 class ImageCalibration(Spec):

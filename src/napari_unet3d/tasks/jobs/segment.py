@@ -9,10 +9,12 @@ from typing import Literal
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.errors import SpecError, VolumeError
+from napari_unet3d.tasks.chosen_model import load_chosen
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.jobs.base import Arrays, FileJob, FileOptions
-from napari_unet3d.tasks.jobs.models import load_chosen
-from napari_unet3d.tasks.jobs.places import IMAGE, OnDisk, open_image, open_readable
+from napari_unet3d.tasks.jobs.places import IMAGE, open_image, open_readable
+from napari_unet3d.tasks.on_disk import OnDisk
+from napari_unet3d.tasks.segment.blocks import BlockSource
 from napari_unet3d.tasks.segment.files import predict_file, segment_to
 from napari_unet3d.tasks.segment.output_place import OutputPlace, one_class
 from napari_unet3d.tasks.segment.predict import PredictResult, Sinks
@@ -102,9 +104,20 @@ class SegmentJob(FileJob):
             raise SpecError("A segmentation that was begun differently does not go on: --force is for training.")
         if self.image is None:
             raise VolumeError("The job does not say where its image lies.")
+        from napari_unet3d.network.store import read_card
+
         image = open_image(self.image, options.calibration)
         model = load_chosen(self.model, self.weights_sha256)
         yield from map(Note, dict.fromkeys(image.notes))
-        return (
-            yield from predict_file(image, model, self.spec, output, overwrite=options.overwrite, resume=options.resume)
+        source = BlockSource(self.image, self.model, read_card(self.model)[1])
+        run = predict_file(
+            image,
+            model,
+            self.spec,
+            output,
+            overwrite=options.overwrite,
+            resume=options.resume,
+            source=source,
+            computer=options.computer,
         )
+        return (yield from run)

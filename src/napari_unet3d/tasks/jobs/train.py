@@ -14,10 +14,11 @@ from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.core.boxes import Shape
 from napari_unet3d.core.tiles.plan import Readable
 from napari_unet3d.errors import SpecError, VolumeError
+from napari_unet3d.tasks.chosen_model import load_cached
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.jobs.base import Arrays, FileJob, FileOptions
-from napari_unet3d.tasks.jobs.models import load_cached
-from napari_unet3d.tasks.jobs.places import IMAGE, LABELS, OnDisk, open_with_notes
+from napari_unet3d.tasks.jobs.places import IMAGE, LABELS, open_with_notes
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.specs import PathOnDisk, Spec
 from napari_unet3d.tasks.train.annotation import TrainingPair
 from napari_unet3d.tasks.train.files import train_files
@@ -135,6 +136,7 @@ class TrainJob(FileJob):
 
     def run(self, output: Path, options: FileOptions) -> Generator[Event, None, Any]:
         """Train into a run folder; see `train_files`."""
+        self._refuse_cluster(options)
         if options.overwrite:
             raise SpecError("A training run is not overwritten: go on with --resume, or choose another --output.")
         start = None if self.start is None else load_cached(self.start)

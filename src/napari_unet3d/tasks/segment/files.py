@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
 
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.core.tiles.plan import Readable, TilePlan
-from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.errors import OutputError, SpecError, shown
 from napari_unet3d.tasks.events import Event, Note
-from napari_unet3d.tasks.segment.kept import open_kept
+from napari_unet3d.tasks.segment.blocks import BlockComputer, BlockRun, BlockSource
+from napari_unet3d.tasks.segment.kept import KeptOutputs, open_kept
 from napari_unet3d.tasks.segment.ledger import Ledger, LedgerHead, print_volume
 from napari_unet3d.tasks.segment.measuring import Measured, measure_volume
 from napari_unet3d.tasks.segment.object_files import check_table, write_table
@@ -33,6 +37,7 @@ from napari_unet3d.tasks.segment.segmenting import plan_prediction, segment_into
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Volume
 from napari_unet3d.volumes.outputs.base import OutputSpec
+from napari_unet3d.words import times
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import Model, ModelCard
@@ -50,6 +55,8 @@ def predict_file(
     overwrite: bool = False,
     resume: bool = False,
     table: Path | None = None,
+    source: BlockSource | None = None,
+    computer: BlockComputer | None = None,
 ) -> Generator[Event, None, PredictResult]:
     """Segment a volume into a file, which appears whole or not at all; what is done is kept in a `Ledger`.
 
@@ -69,6 +76,8 @@ def predict_file(
         Go on with a run that was stopped or killed, if there is one; the result has the bytes of an unbroken one.
     table
         A CSV file for what is known of each numbered object; see `write_table`. None writes none.
+    source, computer
+        Who computes the tiles, and from what; None does it here. What follows the tiles is done here in any case.
 
     Raises
     ------
@@ -92,11 +101,18 @@ def predict_file(
     found = replace(found, made_by=made_by(model, spec))
     if table is not None:
         check_table(table, spec, overwrite=overwrite)
+    if computer is not None and found.target.suffix.lower() != ".zarr":
+        raise OutputError(f"{shown(found.target)}: several workers write a .zarr, whose files they do not share.")
     with Ledger(found.target) as ledger:
+        if computer is not None and source is not None:
+            share = computer.look(source, ledger.folder / "probe")
+            spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or share})
         begun = yield from _begin(volume, model, spec, ledger, found, overwrite=overwrite, resume=resume)
         found = replace(found, blocks=begun.layout.blocks)
         objects = None if table is None else ObjectTable(model.spec.classes)
         with open_kept(ledger, found, spec, objects) as kept:
+            if computer is not None and source is not None:
+                yield from _compute_elsewhere(computer, source, spec, begun, kept)
             result = yield from segment_into(
                 volume.data,
                 model,
@@ -111,6 +127,33 @@ def predict_file(
                 write_table(table, objects, found, model.card.class_names, overwrite=overwrite)
             kept.commit()
     return result
+
+
+def _compute_elsewhere(
+    computer: BlockComputer, source: BlockSource, spec: PredictSpec, begun: _Begun, kept: KeptOutputs
+) -> Generator[Event, None, None]:
+    plan = begun.layout
+    if plan.blocks is None:
+        steps = times(plan.spec.geometry.alignment)
+        raise SpecError(
+            f"The region {plan.region} (z, y, x) begins between two points of the grid of tiles, so several workers "
+            f"would write to one file. Let it begin at multiples of {steps}."
+        )
+    boxes = {index: plan.tile(*index).write for index in np.ndindex(*plan.counts)}
+    where = begun.measured.where
+    missing = [index for index, box in boxes.items() if where.meets(box) and not kept.ledger.covers(plan, box)]
+    if missing:
+        run = BlockRun(
+            key=uuid4().hex,
+            source=source,
+            spec=spec,
+            measured=begun.measured,
+            shape=plan.volume_shape,
+            input_shape=plan.input_shape,
+            found=kept.described,
+            store=kept.store,
+        )
+        yield from computer.compute(run, plan, missing, kept.keep_written)
 
 
 @dataclass(frozen=True)

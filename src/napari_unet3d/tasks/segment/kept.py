@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -34,8 +35,10 @@ class KeptOutputs:
         What the result is.
     numbered
         Whether it numbers objects.
+    described, store
+        What the tiles write, and where it lies.
     tiles
-        What the tiles write to.
+        The same, open.
     objects
         What takes note of the objects; None where nobody asks.
     """
@@ -43,6 +46,8 @@ class KeptOutputs:
     ledger: Ledger
     found: OutputSpec
     numbered: bool
+    described: OutputSpec
+    store: Path
     tiles: Output
     objects: ObjectTable | None
     _stack: ExitStack
@@ -71,6 +76,11 @@ class KeptOutputs:
             # Also where a target has appeared meanwhile, and the result was put beside it.
             if not os.path.lexists(self.ledger.result):
                 self.ledger.clear()
+
+    def keep_written(self, input_shape: Shape, box: Box) -> None:
+        """Record a tile that another process has brought onto the disk."""
+        self.tiles.expect(box.slices)
+        self.ledger.record(input_shape, box)
 
     def _keep(self, input_shape: Shape, box: Box) -> None:
         self.tiles.sync()
@@ -112,7 +122,7 @@ def open_kept(
         for box in (box for done in ledger.done for box in done.boxes):
             tiles.expect(box.slices)
         result = None if has_evidence else tiles
-        yield KeptOutputs(ledger, found, has_numbers(spec), tiles, objects, stack, result)
+        yield KeptOutputs(ledger, found, has_numbers(spec), described, where, tiles, objects, stack, result)
 
 
 def smallest_dtype(n_objects: int) -> np.dtype[np.unsignedinteger]:

@@ -20,8 +20,8 @@ from pydantic import Field, ValidationError
 from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.normalize import sample_voxels
-from napari_unet3d.core.tiles.coverage import DoneTiles
-from napari_unet3d.core.tiles.plan import Readable
+from napari_unet3d.core.tiles.coverage import Coverage, DoneTiles
+from napari_unet3d.core.tiles.plan import Readable, TilePlan
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.small_files import read_small
 from napari_unet3d.tasks.run_lock import LOCK_FILE, RunLock
@@ -133,6 +133,7 @@ class Ledger:
         self._lock = RunLock(self.folder, OutputError)
         self._file: int | None = None
         self._done: dict[Shape, list[Box]] = {}
+        self._covered: Coverage | None = None
 
     def __enter__(self) -> Self:
         with atomic.writing(self.target, 0):
@@ -170,6 +171,14 @@ class Ledger:
     def done(self) -> tuple[DoneTiles, ...]:
         """Return the tiles that are done."""
         return tuple(DoneTiles(shape, tuple(boxes)) for shape, boxes in self._done.items())
+
+    def covers(self, plan: TilePlan, box: Box) -> bool:
+        """Return whether all of a box is done, in voxels of the volume; `plan` is one over the same region."""
+        if self._covered is None:
+            self._covered = Coverage()
+            for tiles in self.done:
+                self._covered.mark_all(plan, tiles)
+        return self._covered.covers(box)
 
     def __len__(self) -> int:
         return sum(map(len, self._done.values()))
@@ -228,13 +237,14 @@ class Ledger:
             os.write(self._file, _line(numbers))
             os.fsync(self._file)
         self._done.setdefault(input_shape, []).append(box)
+        self._covered = None
 
     def clear(self) -> None:
         """Remove all that was done; the folder is still held."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._done = {}
+        self._done, self._covered = {}, None
         # First what says that something is done.
         for name in (_DONE, *(entry.name for entry in self.folder.iterdir() if entry.name not in (_DONE, LOCK_FILE))):
             atomic.remove(self.folder / name)

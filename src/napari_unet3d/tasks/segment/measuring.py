@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from napari_unet3d.core.heads.prior import emphasized
 from napari_unet3d.core.normalize import Scaling, ScalingNumbers, measure
 from napari_unet3d.core.tiles.plan import Readable, TilePlan
+from napari_unet3d.core.tiles.where import Cells, Packed, Where
 from napari_unet3d.errors import OutOfMemoryError
 from napari_unet3d.tasks.events import Event, Note, Progress
+from napari_unet3d.tasks.segment.looking import look_where
 from napari_unet3d.tasks.segment.priors import at_shares, measure_shares
 from napari_unet3d.tasks.specs import PredictSpec, Spec
 
@@ -30,10 +32,18 @@ class Measured(Spec):
         Makes the `Scaling` again.
     shares
         How frequent the classes are taken to be; None uses the model as it is.
+    looked_at
+        Where the volume is looked at, as `Cells.pack` gives it; none is everywhere.
     """
 
     scaling: ScalingNumbers
     shares: tuple[float, ...] | None = None
+    looked_at: tuple[Packed, ...] = ()
+
+    @property
+    def where(self) -> Where:
+        """Return where the volume is looked at."""
+        return Where([Cells.unpack(packed) for packed in self.looked_at])
 
     def suit(self, model: Model) -> Model:
         """Return the model as it suits the volume: corrected for how frequent the classes are there, if it may be."""
@@ -70,7 +80,8 @@ def measure_volume(
     # Not what a tile takes: the sample is the same whatever the tiles are.
     memory = max(plan.peak_bytes, (spec.memory_bytes or usable_memory(device)) - plan.reading_bytes)
     shares = yield from _measure_shares(model, volume, spec, scaling, device, memory)
-    found = Measured(scaling=scaling.numbers, shares=shares)
+    looked_at = yield from look_where(volume, spec, plan)
+    found = Measured(scaling=scaling.numbers, shares=shares, looked_at=looked_at)
     if shares is not None:
         card = found.suit(model).card
         named = zip(card.class_names, card.shares or (), strict=True)

@@ -33,6 +33,7 @@ from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.core.tiles.coverage import Coverage, DoneTiles, nearest_first
 from napari_unet3d.core.tiles.plan import Readable, Tile, TilePlan, plan_tiles, read_reflected
 from napari_unet3d.core.tiles.sizes import TILES_READ_AHEAD
+from napari_unet3d.core.tiles.where import Where
 from napari_unet3d.errors import MemoryBudgetError, OutOfMemoryError, SpecError, VolumeError
 from napari_unet3d.processes import return_free_memory
 from napari_unet3d.tasks.events import Event, Note, Progress, Started, TileDone
@@ -106,6 +107,7 @@ def predict(
     plan: TilePlan,
     scaling: Scaling,
     device: str = "The device",
+    where: Where | None = None,
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
     glance: TilePlan | None = None,
@@ -129,8 +131,10 @@ def predict(
         From intensities to the network's units, measured once for the whole volume.
     device
         What a person calls the place where it is computed.
+    where
+        Where voxels are looked at; all others stay 0. None is everywhere.
     focus
-        What is looked at, in voxels of the volume: the tiles nearest to it come first. The result does not change.
+        What is in view, in voxels of the volume: the tiles nearest to it come first. The result does not change.
     done
         What an earlier, stopped run over the same region has left in the sinks.
     glance
@@ -152,6 +156,7 @@ def predict(
         plan=plan,
         scaling=scaling,
         device=device,
+        where=where,
         focus=focus,
         done=done,
         glance=glance,
@@ -178,6 +183,7 @@ def predict_tiles(
     plan: TilePlan,
     scaling: Scaling,
     device: str = "The device",
+    where: Where | None = None,
     focus: Box | None = None,
     done: Sequence[DoneTiles] = (),
     glance: TilePlan | None = None,
@@ -189,7 +195,7 @@ def predict_tiles(
         raise SpecError(
             f"The result has the shape {plan.region.shape}; the output that was passed has {sinks.result.shape}."
         )
-    run = _Segmenting(volume, predictor, spec, sinks, scaling, focus, expected)
+    run = _Segmenting(volume, predictor, spec, sinks, scaling, where or Where(), focus, expected)
     for tiles in done:
         run.coverage.mark_all(plan, tiles)
     if glance is not None and not run.coverage:
@@ -211,6 +217,8 @@ def _glance(run: _Segmenting, plan: TilePlan, device: str) -> Iterator[Event]:
 
 def _all_tiles(run: _Segmenting, plan: TilePlan, device: str) -> Generator[Event, None, TilePlan]:
     """Segment all tiles, smaller ones each time memory runs out, and return the plan that was carried out."""
+    if not run.n_tiles(plan):
+        return plan
     for attempt in range(MAX_SMALLER_PLANS + 1):
         yield Started(run.n_tiles(plan), plan.input_shape, device, plan.peak_bytes, run.seconds_of(plan))
         try:
@@ -248,6 +256,7 @@ class _Segmenting:
     spec: PredictSpec
     sinks: Sinks
     scaling: Scaling
+    where: Where
     focus: Box | None = None
     expected: float | None = None
     coverage: Coverage = field(default_factory=Coverage)
@@ -261,7 +270,10 @@ class _Segmenting:
         return sum(flops for flops, _ in counted) / max(sum(seconds for _, seconds in counted), 1e-9)
 
     def n_tiles(self, plan: TilePlan) -> int:
-        return sum(not self.coverage.covers(tile.write) for tile in plan) if self.coverage else len(plan)
+        return sum(self._is_missing(tile) for tile in plan) if self.coverage or self.where else len(plan)
+
+    def _is_missing(self, tile: Tile) -> bool:
+        return self.where.meets(tile.write) and not self.coverage.covers(tile.write)
 
     def seconds_of(self, plan: TilePlan) -> float | None:
         """Return how long a tile is expected to take; None where nothing is known."""
@@ -306,7 +318,7 @@ class _Segmenting:
     def _missing(self, plan: TilePlan) -> Iterator[Tile]:
         """Yield the tiles of a plan that nobody has written yet, those nearest to the focus first."""
         for tile in nearest_first(plan, self.focus):
-            if not self.coverage.covers(tile.write):
+            if self._is_missing(tile):
                 yield tile
 
     def _read(self, tile: Tile) -> npt.NDArray[np.float32]:
@@ -333,9 +345,14 @@ class _Segmenting:
         box = where.slices
         if self.spec.cleanup is not None:
             values = evidence(values, self.spec.cleanup)
-            if self.sinks.evidence is not None:
-                self.sinks.evidence[box] = values
-                values = evident_classes(values)
+        looked_at = self.where.voxels(tile.write)
+        if looked_at is not None:
+            # What the network gives belongs to it.
+            values = values.copy()
+            values[~looked_at] = 0
+        if self.spec.cleanup is not None and self.sinks.evidence is not None:
+            self.sinks.evidence[box] = values
+            values = evident_classes(values)
         self.sinks.result[box] = values
         if self.sinks.keep is not None:
             self.sinks.keep(plan.input_shape, where)

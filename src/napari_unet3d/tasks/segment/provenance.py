@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet3d.tasks.specs import HOW, PredictSpec
@@ -25,6 +26,10 @@ def made_by(model: Model, spec: PredictSpec) -> str:
     spec
         The choices for the run.
     """
+    choices = spec.model_dump(mode="json", exclude=set(HOW))
+    if spec.mask is not None:
+        # Where it lay is a matter of the machine.
+        choices["mask"] = Path(spec.mask).name
     facts = {
         "software": f"napari-unet3d {version('napari-unet3d')}",
         "model": {
@@ -33,6 +38,6 @@ def made_by(model: Model, spec: PredictSpec) -> str:
             "filters": model.spec.filters,
             "classes": model.card.class_names,
         },
-        "spec": spec.model_dump(mode="json", exclude=set(HOW)),
+        "spec": choices,
     }
     return json.dumps(facts, ensure_ascii=True)

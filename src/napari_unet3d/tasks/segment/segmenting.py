@@ -104,7 +104,8 @@ def segment_into(
         plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sinks)
     if measured is None:
         measured = yield from measure_volume(volume, model, spec, plan, device)
-    yield from check_device(plan, device)
+    if sum(len(tiles.boxes) for tiles in done) != len(plan):
+        yield from check_device(plan, device)
     result = yield from predict(
         volume,
         predictor_of(measured.suit(model), device),
@@ -113,6 +114,7 @@ def segment_into(
         plan=plan,
         scaling=Scaling(*measured.scaling),
         device=device.label,
+        where=measured.where,
         focus=focus,
         done=done,
         glance=plan_glance(plan, spec, device),

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.errors import VolumeError
-from napari_unet3d.tasks.jobs.places import OnDisk
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.axes import Pick
 from napari_unet3d.volumes.reading import read_coarser

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.network.store import SUFFIX
 from napari_unet3d.tasks.jobs.files import JobFile, write_job
-from napari_unet3d.tasks.jobs.places import ImageCalibration, OnDisk
+from napari_unet3d.tasks.jobs.places import ImageCalibration
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.train import TrainJob
+from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.widgets.layers.volumes import LayerVolume, labels_like
 from napari_unet3d.widgets.layers.writers import write_volume
 

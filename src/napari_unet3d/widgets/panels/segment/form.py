@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QAbstractSpinBox
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.errors import VolumeError
+from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.exact import Exact
@@ -181,6 +181,8 @@ class SegmentForm(Container):
         self._tile_shape: tuple[int, int, int] | None = None
         self._first_result: float | None = None
         self._shares: tuple[float, ...] | None = None
+        self._skip_below: float | None = None
+        self._mask: str | None = None
         # One number for each class of the model, whose names these are.
         self._emphasis: tuple[float, ...] = ()
         self._named: tuple[str, ...] = ()
@@ -211,6 +213,8 @@ class SegmentForm(Container):
             prior=self._shares or _PRIORS[self.prior.value],
             emphasis=self._emphasis,
             first_result=self._first_result,
+            skip_below=self._skip_below,
+            mask=self._mask,
         )
 
     @spec.setter
@@ -226,6 +230,7 @@ class SegmentForm(Container):
         self.nonfinite.value = spec.nonfinite
         self._set_cleanup(spec.cleanup)
         self._tile_shape, self._first_result = spec.tile_shape, spec.first_result
+        self._skip_below, self._mask = spec.skip_below, spec.mask
         self._shares = None if isinstance(spec.prior, str) else spec.prior
         if isinstance(spec.prior, str):
             self.prior.value = next(name for name, prior in _PRIORS.items() if prior == spec.prior)
@@ -269,6 +274,10 @@ class SegmentForm(Container):
         told = [] if self._tile_shape is None else [f"tiles of {times(self._tile_shape)} voxels"]
         if self._first_result is not None:
             told.append(f"a first tile after {self._first_result:g} s")
+        if self._skip_below is not None:
+            told.append(f"nothing below {self._skip_below:g}")
+        if self._mask is not None:
+            told.append(f"the mask {shown(self._mask)}")
         if self._shares is not None:
             told.append(f"class shares {', '.join(f'{share:g}' for share in self._shares)}")
         if self._emphasis and len(self._emphasis) != len(self._class_names):
@@ -281,7 +290,7 @@ class SegmentForm(Container):
 
     def forget(self) -> None:
         """Drop what is chosen and cannot be seen."""
-        self._tile_shape = self._first_result = self._shares = None
+        self._tile_shape = self._first_result = self._shares = self._skip_below = self._mask = None
         if len(self._emphasis) != len(self._class_names):
             self._emphasis = ()
         for field in (self._memory, *self._exact.values()):

@@ -1,0 +1,1 @@
+"""Blocks of a segmentation on several processes or machines, by dask.distributed."""
