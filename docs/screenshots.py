@@ -21,8 +21,10 @@ from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
+from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.plugin.demo_viewer import open_demo
 from napari_unet3d.widgets.plugin.workbench import Workbench
+from napari_unet3d.widgets.runs import session as sessions
 
 PAINTED, LOOKED_AT = (30, 60, 90), 70
 IMAGES = Path(__file__).parent / "images"
@@ -156,8 +158,11 @@ def main() -> None:
     viewer = napari.Viewer()
     wait(seconds=0.5)
     viewer.window.resize(*SIZE)
-    take_pictures(viewer, open_demo(viewer), folder)
-    viewer.close()
+    with tempfile.TemporaryDirectory() as own:
+        # What is painted for the pictures is none of the user's own work.
+        sessions.read_preferences = lambda: Preferences(Path(own) / "models")
+        take_pictures(viewer, open_demo(viewer), folder)
+        viewer.close()
     for path in sorted(folder.glob("*.png")):
         print(path.name, path.stat().st_size // 1024, "KiB")
 
