@@ -58,9 +58,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Note:
-    """A message for the user; the work goes on."""
+    """A message for the user; the work goes on.
+
+    Attributes
+    ----------
+    text
+        One sentence or more.
+    is_warning
+        Something is not as it should be; otherwise it is good to know.
+    """
 
     text: str
+    is_warning: bool = True
 
 
 @dataclass(frozen=True)

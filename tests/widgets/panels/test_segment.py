@@ -1122,3 +1122,14 @@ def test_a_result_becomes_annotation_to_correct_by_one_click(qtbot, panel, sessi
     panel.start.native.click()
     ended(qtbot, session)
     assert panel.correct.native.isHidden()  # probabilities are no classes
+
+
+def test_what_is_good_to_know_is_no_warning(qtbot, panel, session, image):
+    panel.form.spec = PredictSpec(emphasis=(0.0, 1.0))
+    panel.update_plan()
+    with notification_manager:
+        before = len(notification_manager.records)
+        panel.start.native.click()
+        ended(qtbot, session)
+    told = [notice for notice in notification_manager.records[before:] if "Share of each class" in notice.message]
+    assert [notice.severity.value for notice in told] == ["info"]

@@ -85,7 +85,8 @@ def measure_volume(
     if shares is not None:
         card = found.suit(model).card
         named = zip(card.class_names, card.shares or (), strict=True)
-        yield Note(f"Share of each class: {', '.join(f'{name} {100 * share:.3g} %' for name, share in named)}.")
+        said = ", ".join(f"{name} {100 * share:.3g} %" for name, share in named)
+        yield Note(f"Share of each class: {said}.", is_warning=False)
     return found
 
 

@@ -146,7 +146,7 @@ class Training:
                 yield from self._spare_best()
         yield from self._keeper.begin(learner, self._train_state, goes_on=checkpoint is not None)
         if checkpoint is not None:
-            yield Note(f"The run goes on after step {self._train_state.step:,}.")
+            yield Note(f"The run goes on after step {self._train_state.step:,}.", is_warning=False)
         return learner
 
     def _shrink(self, error: OutOfMemoryError, *, is_last: bool) -> Note:
@@ -262,10 +262,10 @@ class Training:
         spec = self._spec
         if self._train_state.step >= spec.steps:
             told = advice(self._ranks)
-            return [] if told is None else [Note(told)]
+            return [] if told is None else [Note(told, is_warning=False)]
         if spec.patience is not None and self._train_state.unimproved >= spec.patience:
             steps = spec.patience * spec.validate_every
-            return [Note(f"No better score in {steps:,} steps; training stops.")]
+            return [Note(f"No better score in {steps:,} steps; training stops.", is_warning=False)]
         return None
 
     def _step(self, learner: Learner, patches: PatchSampler, clock: _Clock) -> StepDone:

@@ -52,6 +52,7 @@ class FollowedRun:
 
     changed = Signal()
     noted = Signal(str)
+    told = Signal(str)
     poll_ms: ClassVar[int] = 100
 
     def __init__(self, viewer: ViewerModel, engine: Engine) -> None:
@@ -135,14 +136,14 @@ class FollowedRun:
         for event in events:
             match event:
                 case Note():
-                    self._note(event.text)
+                    self._note(event.text, is_warning=event.is_warning)
                 case Started():
                     self.state = "running" if self.state == "queued" else self.state
             self._on_event(event)
 
-    def _note(self, sentence: str) -> None:
+    def _note(self, sentence: str, *, is_warning: bool = True) -> None:
         self.notes.append(sentence)
-        self.noted.emit(sentence)
+        (self.noted if is_warning else self.told).emit(sentence)
 
     def _end(self, state: State, error: Unet3dError | None) -> None:
         self.state, self.error = state, error

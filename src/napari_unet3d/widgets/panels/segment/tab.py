@@ -335,10 +335,14 @@ class SegmentPanel(Container):
             self._followed = run
             panel.listen(self, run.changed, self._on_run)
             panel.listen(self, run.noted, self._on_note)
+            panel.listen(self, run.told, self._on_told)
         self.update_state()
 
     def _on_failure(self, error: Unet3dError) -> None:
         notify_error(error)
+
+    def _on_told(self, sentence: str) -> None:
+        tell(sentence)
 
     def _on_note(self, sentence: str) -> None:
         notify(sentence)

@@ -421,6 +421,7 @@ class TrainPanel(Container):
             self._followed, self._drawn = run, -1
             panel.listen(self, run.changed, self._on_run)
             panel.listen(self, run.noted, self._on_note)
+            panel.listen(self, run.told, self._on_told)
             self._draw(run)
         self.update_state()
 
@@ -438,6 +439,9 @@ class TrainPanel(Container):
             layout = self.native.layout()
             layout.insertWidget(layout.indexOf(self._after.native) + 1, self.plot)
         self.plot.show_curves(run.curves)
+
+    def _on_told(self, sentence: str) -> None:
+        tell(sentence)
 
     def _on_note(self, sentence: str) -> None:
         # What is said beside Start, and below it, is not said again.
