@@ -10,16 +10,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.normalize import Normalization
+from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.core.tiles.plan import plan_tiles
 from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.machine.device import Device
 from napari_unet3d.tasks.events import Started, TileDone
+from napari_unet3d.tasks.segment.files import predict_file
 from napari_unet3d.tasks.segment.planning import plan_glance, plan_run
 from napari_unet3d.tasks.segment.predict import Sinks, predict
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.tasks.speeds import known_speed, remember_speed
+from napari_unet3d.volumes import Volume, read_volume
+from napari_unet3d.volumes.space.calibration import Calibration
 from tests.support.identity import AS_IT_IS, Counting, Identity, numbered
+from tests.support.models import random_model
 
 CPU = Device("cpu", "CPU, 2 threads")
 NETWORK = NetworkSpec()
@@ -168,3 +174,21 @@ def test_where_the_speed_is_known_the_time_is_told_at_once_and_after_the_first_t
     assert started.tile_seconds == pytest.approx(3.0)
     assert next(run).seconds_left == pytest.approx(3.0 * 124)
     run.close()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".zarr"])
+@pytest.mark.parametrize("cleanup", [None, Cleanup(high=0.6, low=0.4, min_voxels=20)])
+def test_a_file_with_a_first_look_has_the_bytes_of_one_without(monkeypatch, tmp_path, suffix, cleanup):
+    model = random_model(blocks=1, filters=2, normalization=Normalization(kind="zscore"))
+    values = np.random.default_rng(0).gamma(2, 300, (40, 130, 140)).astype(np.uint16)
+    volume = Volume(data=values, calibration=Calibration((1.0, 1.0, 1.0), "um"))
+    monkeypatch.setattr("napari_unet3d.tasks.segment.planning.known_speed", lambda *_: 1e6)
+    results = []
+    for name, first_result in (("plain", None), ("soon", 0.001)):
+        spec = PredictSpec(first_result=first_result, cleanup=cleanup, memory_bytes=1 << 30)
+        path = tmp_path / f"{name}{suffix}"
+        events = list(predict_file(volume, model, spec, path))
+        assert any(getattr(event, "is_glance", False) for event in events) == (first_result is not None)
+        results.append(np.asarray(read_volume(path).data[:, :, :]))
+    np.testing.assert_array_equal(*results)
+    assert results[0].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from magicgui.widgets import FloatSlider
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
@@ -153,3 +154,12 @@ def test_names_of_layers_and_paths_are_shown_as_text(qtbot, session, viewer, nam
         panel.look()
     name_controls(panel.native)
     assert looks_like_markup(panel.native) == []
+
+
+def test_the_number_beside_a_slider_says_what_the_slider_says(qtbot):
+    slider = FloatSlider(min=0, max=1, tooltip="How alike.")
+    row = bricks.row(slider, label="alike")
+    qtbot.addWidget(row.native)
+    name_controls(row.native)
+    names = {(control.accessibleName(), control.toolTip()) for control in controls_of(row.native)}
+    assert names == {("How alike.", "How alike.")}

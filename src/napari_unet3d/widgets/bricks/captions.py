@@ -42,10 +42,19 @@ def _is_part(control: QWidget) -> bool:
 def name_controls(native: QWidget) -> None:
     """Give all controls in a widget a name: what stands on them, or the caption before them, or what they do."""
     for control in controls_of(native):
+        if not control.toolTip() and (slider := _slider_beside(control)) is not None:
+            control.setToolTip(slider.toolTip())
         if not control.accessibleName():
             text = control.text() if isinstance(control, QAbstractButton) else ""
             control.setAccessibleName(text or _caption_of(control) or control.toolTip())
             control.setAccessibleDescription(control.toolTip())
+
+
+def _slider_beside(control: QWidget) -> QWidget | None:
+    """Return the slider whose number a box shows, or None."""
+    around = control.parentWidget()
+    is_number = isinstance(control, QAbstractSpinBox) and around is not None
+    return around.findChild(QAbstractSlider) if is_number and around is not None else None
 
 
 def _caption_of(control: QWidget) -> str:
