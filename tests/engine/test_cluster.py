@@ -17,11 +17,16 @@ import zarr
 from napari_unet3d.cli import main
 from napari_unet3d.core.finite import NOT_FINITE
 from napari_unet3d.core.normalize import sample_voxels
+from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.engine.cluster.local import local_workers, worker_command
 from napari_unet3d.engine.cluster.pool import Done, Failed, Pool
 from napari_unet3d.errors import EngineError
 from napari_unet3d.network.store import save_model
-from napari_unet3d.tasks.segment.ledger import folder_of, n_done
+from napari_unet3d.tasks.jobs.files import JobFile, write_job
+from napari_unet3d.tasks.jobs.segment import SegmentJob
+from napari_unet3d.tasks.on_disk import OnDisk
+from napari_unet3d.tasks.segment.work.ledger import folder_of, n_done
+from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import read_volume
 from tests.support import cluster_tasks
 from tests.support.models import random_model
@@ -142,11 +147,16 @@ def test_a_worker_that_is_killed_in_mid_run_costs_no_byte(place, tmp_path):
         assert contents(target) == contents(place / "here" / "o.zarr")
 
 
-def test_workers_on_this_machine_segment_and_number_objects_as_one_process_does(place, tmp_path):
+def test_a_job_on_workers_of_this_machine_numbers_objects_as_one_process_does(place, tmp_path):
     objects = ["--clean-up", "--high", "0.6", "--low", "0.5", "--min-voxels", "3", "--instances"]
     here, there = tmp_path / "here" / "o.zarr", tmp_path / "there" / "o.zarr"
     assert command(*predict(place, here, *objects)) == 0
-    assert command(*predict(place, there, *objects, "--workers", "2")) == 0
+    cleanup = Cleanup(high=0.6, low=0.5, min_voxels=3, instances=True)
+    spec = PredictSpec(cleanup=cleanup, tile_shape=(40, 40, 40), device="cpu")
+    job = SegmentJob(model=place / "m.unet3d", image=OnDisk(path=str(place / "image.zarr")), spec=spec)
+    there.parent.mkdir()
+    write_job(JobFile(job=job, output=there), tmp_path / "job.json")
+    assert command("run", tmp_path / "job.json", "--workers", "2") == 0
     assert contents(here) == contents(there)
     assert read_volume(here, kind="labels").data[...].max() > 1
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.core.unet.spec import NetworkSpec
-from napari_unet3d.tasks.segment.kept import open_kept
-from napari_unet3d.tasks.segment.ledger import Ledger, LedgerHead, folder_of, print_volume
 from napari_unet3d.tasks.segment.measuring import Measured
 from napari_unet3d.tasks.segment.predict import predict
+from napari_unet3d.tasks.segment.work.ledger import Ledger, LedgerHead, folder_of, print_volume
+from napari_unet3d.tasks.segment.work.outputs import open_kept
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.creating import output_spec
 from tests.support.identity import AS_IT_IS, Identity, numbered, plan_of

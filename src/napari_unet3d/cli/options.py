@@ -19,7 +19,8 @@ ModelPath = Annotated[Path, typer.Option("--model", metavar="MODEL", help="A mod
 Memory = Annotated[
     str | None,
     typer.Option(
-        help="Memory that the run may use, without the program itself, such as 8GiB; by default most of what is free."
+        help="Memory for tiles, reading and writing, such as 8GiB; by default most of what is free. "
+        "The program itself takes up to 0.7 GiB more."
     ),
 ]
 DeviceName = Annotated[str, typer.Option(help="The device that computes: auto, cpu, gpu, gpu:1, ..")]

@@ -41,7 +41,7 @@ def follow(events: Generator[Event, None, PredictResult], output: Path) -> None:
             match event:
                 case Started():
                     tiles = f"{_counted(event.total, 'tile')} of {times(event.input_shape)} voxels"
-                    screen.say(f"{tiles}, {amount(event.peak_bytes)}, on {event.device}")
+                    screen.say(f"{tiles}, {amount(event.peak_bytes)} and the program, on {event.device}")
                     screen.bar.update(part, description="segmenting", total=event.total)
                 case TileDone() | PartDone():
                     now = event.what if isinstance(event, PartDone) else "segmenting"
@@ -102,7 +102,7 @@ def stop_cleanly(events: Generator[Event, None, Any], output: Path) -> Iterator[
 
 def kept_text(output: Path) -> str:
     """Return how to go on with a segmentation of which something is done; nothing if nothing is."""
-    from napari_unet3d.tasks.segment.ledger import folder_of, n_done
+    from napari_unet3d.tasks.segment.work.ledger import folder_of, n_done
 
     try:
         n = n_done(output)
@@ -155,6 +155,8 @@ def _seconds(tiles: TilePlan, speed: float, skipped: int) -> float:
 
 def plan_text(tiles: TilePlan, speed: float | None, device: str, skipped: int = 0) -> str:
     """Return a plan for people; `speed` in operations per second, `skipped` tiles are not computed."""
+    from napari_unet3d.network.machine.devices import PROGRAM_BYTES as program
+
     known = speed and f"about {_seconds(tiles, speed, skipped):,.0f} s"
     seconds = known or "not known before the first run here"
     saved = f"skipped  {skipped:,} tiles without anything to look at: {skipped / len(tiles):.0%} less work\n"
@@ -164,7 +166,7 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str, skipped: int = 
         f"{times(tuple(map(min, tiles.stride, tiles.region.shape)) if len(tiles) > 1 else tiles.region.shape)}\n"
         f"{saved if skipped else ''}"
         f"work     {tiles.flops / 1e9:,.0f} GFLOP, {tiles.flops_over_ideal:.2f} times one pass over the whole\n"
-        f"memory   {amount(tiles.peak_bytes)}\n"
+        f"memory   {amount(tiles.peak_bytes)}, and up to {amount(program)} for the program\n"
         f"time     {seconds}, on {device}"
     )
 
@@ -172,7 +174,7 @@ def plan_text(tiles: TilePlan, speed: float | None, device: str, skipped: int = 
 def left_facts(folder: Path) -> dict[str, str]:
     """Return what runs that ended in mid-work have left in a folder, by name, as text; nothing if there is nothing."""
     from napari_unet3d.atomic import count_left
-    from napari_unet3d.tasks.segment.ledger import list_unfinished
+    from napari_unet3d.tasks.segment.work.ledger import list_unfinished
 
     try:
         n, n_bytes = count_left(folder)

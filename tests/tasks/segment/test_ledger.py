@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from napari_unet3d import Volume
+from napari_unet3d.cli.report import left_facts
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -21,7 +22,7 @@ from napari_unet3d.network.store import save_model
 from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Progress, Started, TileDone
 from napari_unet3d.tasks.segment.files import predict_file
-from napari_unet3d.tasks.segment.ledger import Ledger, folder_of, n_done
+from napari_unet3d.tasks.segment.work.ledger import Ledger, folder_of, n_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
 from tests.support.models import random_model
@@ -268,9 +269,10 @@ def test_a_ledger_says_what_was_recorded_also_to_another_process(tmp_path):
     with Ledger(tmp_path / "a.zarr") as ledger:
         for box in boxes:
             ledger.record((44, 44, 44), box)
-        code = "import sys, pathlib; from napari_unet3d.tasks.segment.ledger import n_done; "
+        code = "import sys, pathlib; from napari_unet3d.tasks.segment.work.ledger import n_done; "
         code += "print(n_done(pathlib.Path(sys.argv[1])))"
         words = [sys.executable, "-c", code, tmp_path / "a.zarr"]
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "2\n"
+    assert left_facts(tmp_path) == {"unfinished here": "a.zarr (2 tiles done); predict --resume goes on"}
     with Ledger(tmp_path / "a.zarr") as again:
         assert [done.boxes for done in again.done] == [tuple(boxes)]

@@ -566,6 +566,19 @@ def test_what_zarr_left_of_a_killed_process_does_not_stay(tmp_path):
     atomic.release_partial(hidden)
 
 
+def test_what_others_are_writing_stays_until_all_is_done(tmp_path):
+    spec = output_spec(tmp_path / "a.zarr", (4, 5, 6), "uint8", **UM)
+    hidden = atomic.claim_partial(spec.target)
+    with open_output(spec, hidden) as first:
+        first[:, :, :] = np.ones((4, 5, 6), np.uint8)
+        stray = hidden / "0" / "c" / "0" / "0" / "0.12ab.partial"
+        stray.write_bytes(b"half")
+        with open_output(spec, hidden, goes_on=True, is_shared=True):
+            assert stray.exists()
+        first.commit()
+    assert not list(spec.target.rglob("*.partial"))
+
+
 def test_what_writing_takes_is_known_before(tmp_path):
     for name in NAMES:
         for shape, kind in (((300, 40, 200), "labels"), ((30, 300, 20, 3), "image")):

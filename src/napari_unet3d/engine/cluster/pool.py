@@ -94,6 +94,11 @@ class Pool:
                     attempt = self._take_late()
                 if attempt is None:
                     continue
+                if self._was_interrupted(attempt):
+                    # That says nothing of the task.
+                    waiting.append((attempt.task, attempt.number))
+                    time.sleep(_LOOK)
+                    continue
                 reason = self._why_not(attempt)
                 if reason is None:
                     yield Done(attempt.task, attempt.future.result())
@@ -125,14 +130,19 @@ class Pool:
 
     def _take_late(self) -> _Attempt | None:
         """Return a task that takes too long, if there is one, after its worker was told to start again."""
-        self._n_threads()
+        now = time.monotonic()
+        if not self._n_threads():
+            # Where there is no worker, nothing has begun.
+            for attempt in self._running.values():
+                attempt.begun = now
+            return None
         if self._seconds is None:
             return None
-        now = time.monotonic()
         for key, attempt in self._running.items():
-            if now - attempt.begun > self._seconds and not attempt.future.done():
+            if self._is_late(attempt) and not attempt.future.done():
                 del self._running[key]
-                self._stop(attempt.future)
+                with suppress(OSError):
+                    self._stop(attempt.future)
                 return attempt
         return None
 
@@ -145,13 +155,18 @@ class Pool:
             # Where no nanny is, nobody starts it again, and there is one worker less.
             self._client.restart_workers(stuck, timeout=30, raise_for_error=False)
 
+    def _is_late(self, attempt: _Attempt) -> bool:
+        return self._seconds is not None and time.monotonic() - attempt.begun > self._seconds
+
+    def _was_interrupted(self, attempt: _Attempt) -> bool:
+        """Return whether a task ended because the scheduler went, or dropped it."""
+        return attempt.future.status in ("cancelled", "lost") and not self._is_late(attempt)
+
     def _why_not(self, attempt: _Attempt) -> str | None:
         """Return why a task is not done; None if it is."""
-        future = attempt.future
-        if future.status == "finished":
+        if attempt.future.status == "finished":
             return None
-        if future.status == "error":
-            error = future.exception()
+        if attempt.future.status == "error":
+            error = attempt.future.exception()
             return f"{type(error).__name__}: {error}"
-        late = self._seconds is not None and time.monotonic() - attempt.begun > self._seconds
-        return f"it took more than {self._seconds:g} seconds" if late else f"it was {future.status} by the scheduler"
+        return f"it took more than {self._seconds:g} seconds"

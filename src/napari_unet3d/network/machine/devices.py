@@ -21,7 +21,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _CPU_FACTS = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16"))
 # What Python, TensorFlow and its compiled code take before the first tile.
-_PROGRAM_BYTES = 700 << 20
+PROGRAM_BYTES = 700 << 20
 _TENSOR_CORES_SINCE = (7, 0)
 
 
@@ -83,9 +83,9 @@ def usable_memory(device: Device, *, worker: int | None = None) -> int:
     if device.is_gpu:
         return int(USABLE_SHARE * (free + _held_on_gpu(device.index, worker or 0)))
     if worker is None:
-        free -= max(0, _PROGRAM_BYTES - psutil.Process().memory_info().rss)
+        free -= max(0, PROGRAM_BYTES - psutil.Process().memory_info().rss)
     else:
-        free -= _PROGRAM_BYTES - _resident_bytes(worker)
+        free -= PROGRAM_BYTES - _resident_bytes(worker)
     return max(0, int(USABLE_SHARE * free))
 
 

@@ -189,8 +189,8 @@ def compute_block(run: BlockRun, index: Shape) -> Box:
     opened = _open(run)
     box = opened.plan.tile(*index).write
     within = box.shifted(_negative(opened.plan.region))
-    spec = run.spec.model_copy(update={"region": box, "cleanup": run.spec.cleanup})
-    plan = replace_region(opened.plan, box)
+    spec = run.spec.model_copy(update={"region": box})
+    plan = _plan_block(opened.plan, box)
     sinks = Sinks(_Part(opened.output, within, opened.writing))
     # A worker may have several threads: one reads while another computes.
     drive(
@@ -210,7 +210,7 @@ def compute_block(run: BlockRun, index: Shape) -> Box:
     return within
 
 
-def replace_region(plan: TilePlan, box: Box) -> TilePlan:
+def _plan_block(plan: TilePlan, box: Box) -> TilePlan:
     """Return the plan for one block: the same tile, over nothing but what it writes."""
     return plan_tiles(
         plan.volume_shape,
@@ -260,7 +260,7 @@ def _open_now(run: BlockRun) -> _Opened:
     if volume.shape != run.shape:
         raise EngineError(f"The volume has the shape {volume.shape} here, and {run.shape} where the run was begun.")
     device = select_device(run.spec.device)
-    output = open_output(run.found, run.store, goes_on=True)
+    output = open_output(run.found, run.store, goes_on=True, is_shared=True)
     spec = run.spec.model_copy(update={"tile_shape": run.input_shape})
     plan = plan_prediction(run.shape, model, spec, device, volume=volume.data, sink=output)
     predictor = predictor_of(run.measured.suit(model), device)

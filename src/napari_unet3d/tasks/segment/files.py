@@ -19,8 +19,6 @@ from napari_unet3d.core.tiles.plan import Readable, TilePlan
 from napari_unet3d.errors import OutputError, SpecError, shown
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.segment.blocks import BlockComputer, BlockRun, BlockSource
-from napari_unet3d.tasks.segment.kept import KeptOutputs, open_kept
-from napari_unet3d.tasks.segment.ledger import Ledger, LedgerHead, print_volume
 from napari_unet3d.tasks.segment.measuring import Measured, measure_volume
 from napari_unet3d.tasks.segment.object_files import check_table, write_table
 from napari_unet3d.tasks.segment.output_place import (
@@ -34,6 +32,8 @@ from napari_unet3d.tasks.segment.output_place import (
 from napari_unet3d.tasks.segment.predict import PredictResult, Sinks
 from napari_unet3d.tasks.segment.provenance import made_by
 from napari_unet3d.tasks.segment.segmenting import plan_prediction, segment_into
+from napari_unet3d.tasks.segment.work.ledger import Ledger, LedgerHead, print_volume
+from napari_unet3d.tasks.segment.work.outputs import KeptOutputs, open_kept
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Volume
 from napari_unet3d.volumes.outputs.base import OutputSpec

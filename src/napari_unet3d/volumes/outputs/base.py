@@ -70,6 +70,8 @@ class Output(ABC):
         without `commit`, and whoever has claimed it removes it. None claims one.
     goes_on
         What was written under that name before is gone on with; otherwise it is begun again.
+    is_shared
+        Other processes write to it at the same time, each to files of its own.
 
     Examples
     --------
@@ -81,8 +83,10 @@ class Output(ABC):
             output.commit()
     """
 
-    def __init__(self, spec: OutputSpec, unfinished: Path | None = None, *, goes_on: bool = False) -> None:
-        self._spec = spec
+    def __init__(
+        self, spec: OutputSpec, unfinished: Path | None = None, *, goes_on: bool = False, is_shared: bool = False
+    ) -> None:
+        self._spec, self._is_shared = spec, is_shared
         self._is_open = True
         self._is_ours = unfinished is None
         with atomic.writing(spec.target, spec.nbytes):

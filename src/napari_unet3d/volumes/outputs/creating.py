@@ -72,7 +72,9 @@ def create_output(
     )
 
 
-def open_output(spec: OutputSpec, unfinished: Path | None = None, *, goes_on: bool = False) -> Output:
+def open_output(
+    spec: OutputSpec, unfinished: Path | None = None, *, goes_on: bool = False, is_shared: bool = False
+) -> Output:
     """Begin a volume, or go on with one that was begun; see `Output`.
 
     Raises
@@ -83,10 +85,10 @@ def open_output(spec: OutputSpec, unfinished: Path | None = None, *, goes_on: bo
     if spec.target.suffix.lower() == ".zarr":
         from napari_unet3d.volumes.outputs.zarr import ZarrOutput
 
-        return ZarrOutput(spec, unfinished, goes_on=goes_on)
+        return ZarrOutput(spec, unfinished, goes_on=goes_on, is_shared=is_shared)
     from napari_unet3d.volumes.outputs.tiff import TiffOutput
 
-    return TiffOutput(spec, unfinished, goes_on=goes_on)
+    return TiffOutput(spec, unfinished, goes_on=goes_on, is_shared=is_shared)
 
 
 def writing_bytes(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:

@@ -56,9 +56,8 @@ class ZarrOutput(Output):
         self._open(create_array(group, "0", stored, self.dtype, lay_out(stored, self.dtype, self._spec.blocks)))
 
     def _resume(self, path: Path) -> None:
-        for stray in (path / "0").rglob("*.partial"):
-            # What zarr was writing when its process was killed.
-            stray.unlink(missing_ok=True)
+        if not self._is_shared:
+            _remove_strays(path)
         self._open(open_array(path, mode="r+").with_config({"write_empty_chunks": True}))
 
     def _open(self, array: Any) -> None:
@@ -131,6 +130,7 @@ class ZarrOutput(Output):
 
     def _finish(self) -> None:
         self._fill_missing()
+        _remove_strays(self._partial)
         atomic.sync_tree(self._partial)
 
     def _fill_missing(self) -> None:
@@ -153,6 +153,12 @@ class ZarrOutput(Output):
 
     def _abandon(self) -> None:
         """Nothing is held open between writes."""
+
+
+def _remove_strays(path: Path) -> None:
+    """Remove what zarr was writing when a process was killed."""
+    for stray in (path / "0").rglob("*.partial"):
+        stray.unlink(missing_ok=True)
 
 
 def create_array(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: Layout) -> Any:

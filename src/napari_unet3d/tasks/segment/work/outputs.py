@@ -12,9 +12,9 @@ import numpy as np
 
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.objects.table import ObjectTable
-from napari_unet3d.tasks.segment.ledger import Ledger
 from napari_unet3d.tasks.segment.output_place import evidence_of, has_numbers
 from napari_unet3d.tasks.segment.predict import Sinks
+from napari_unet3d.tasks.segment.work.ledger import Ledger
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.base import Output, OutputSpec
 from napari_unet3d.volumes.outputs.creating import open_output

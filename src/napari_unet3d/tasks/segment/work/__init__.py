@@ -1,0 +1,1 @@
+"""What a run has done, kept beside its result until that is complete."""
