@@ -104,6 +104,11 @@ class KeptAnnotation:
         return cls(path)
 
     @property
+    def is_there(self) -> bool:
+        """Return whether nobody has moved or deleted it meanwhile; what is written then could not be read again."""
+        return (self.path / "0" / "zarr.json").is_file()
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the labels."""
         return tuple(self._array.shape)

@@ -7,13 +7,12 @@ in a thread. The project says where it is, when it was last written, and what we
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,8 @@ from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
 from napari_unet3d.widgets.host.notices import notify_error
 from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.layers.meanings import metadata_of, written_meanings
-from napari_unet3d.widgets.layers.strokes import StrokeWatch
 from napari_unet3d.widgets.layers.volumes import image_path, is_illustration, layer_volume, lies_on, unwrap
+from napari_unet3d.widgets.runs.kept_layer import KeptLayer, Painting, save_annotation
 from napari_unet3d.words import duration
 
 if TYPE_CHECKING:
@@ -37,63 +36,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet3d.widgets.runs.annotation import Annotations
-
-_SAVE_AFTER_MS = 2000
-_TRY_AGAIN_MS = 20_000
-
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """What the window knows of an annotation when it is saved: taken in its thread, written in another."""
-
-    labels: npt.NDArray[Any]
-    name: str
-    meanings: Any
-    class_names: tuple[str, ...]
-    lies_on_image: bool
-    voxel_size: tuple[float, float, float]
-    translate: tuple[float, float, float]
-    unit: str
-
-
-class _Kept:
-    """One labels layer whose voxels are kept.
-
-    Attributes
-    ----------
-    project, store
-        Where they are; None before the first stroke.
-    is_changed, is_saving
-        Since it was saved; in a thread, now.
-    saved
-        When the last voxel was written, in seconds of `time.monotonic`; None before that.
-    problem
-        Why it could not be saved, as a sentence, or nothing.
-    """
-
-    def __init__(self, layer: Labels, image: Image, call: Callable[[_Kept], None]) -> None:
-        from napari_unet3d.widgets.host.aside import Aside, Later
-
-        self.layer, self.image = ref(layer), ref(image)
-        self.project: Project | None = None
-        self.store: KeptAnnotation | None = None
-        self.saved: float | None = None
-        self.is_changed = self.is_saving = False
-        self.problem = ""
-        self.aside = Aside()
-        self.later = Later(lambda: call(self), _SAVE_AFTER_MS)
-        self.again = Later(lambda: call(self), _TRY_AGAIN_MS)
-        self._watch = StrokeWatch(layer, self._on_stroke)
-
-    def _on_stroke(self) -> None:
-        self.is_changed = True
-        # No later than two seconds after the first of many strokes.
-        self.later.soon()
-
-    def end(self) -> None:
-        """Save nothing more."""
-        self.later.cancel()
-        self.again.cancel()
 
 
 class ProjectKeeper:
@@ -130,7 +72,7 @@ class ProjectKeeper:
         self.offered: Project | None = None
         self.wanted: Path | None = None
         self._annotations, self._home, self._chosen = annotations, home, chosen
-        self._kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Any, KeptLayer] = WeakKeyDictionary()
         self._images: WeakKeyDictionary[Any, ImageRecord] = WeakKeyDictionary()
         self._projects: WeakKeyDictionary[Any, Project] = WeakKeyDictionary()
         # Those that this window holds, also where the image was closed.
@@ -151,7 +93,7 @@ class ProjectKeeper:
         if layer is None or image is None or layer in self._kept or is_illustration(layer):
             return
         if isinstance(layer.data, np.ndarray):
-            self._kept[layer] = _Kept(layer, image, self._save)
+            self._kept[layer] = KeptLayer(layer, image, self._save)
 
     def project_of(self, image: Image | None) -> Project | None:
         """Return the project of an image that this window writes to, or None."""
@@ -174,7 +116,8 @@ class ProjectKeeper:
         """Save at once all that was painted or set and is not saved."""
         self.flushing.emit()
         for layer, kept in list(self._kept.items()):
-            if kept.is_changed:
+            # A thread that is at it may end with the program.
+            if kept.is_changed or kept.is_saving:
                 self._write_now(layer, kept)
         self.keep_settings()
 
@@ -204,11 +147,11 @@ class ProjectKeeper:
         layer = unwrap(self.viewer.layers[event.index])
         kept = self._kept.pop(layer, None)
         if kept is not None:
-            if kept.is_changed:
+            if kept.is_changed or kept.is_saving:
                 self._write_now(layer, kept)
             kept.end()
 
-    def _save(self, kept: _Kept) -> None:
+    def _save(self, kept: KeptLayer) -> None:
         layer = kept.layer()
         if layer is None or not kept.is_changed:
             return
@@ -223,14 +166,14 @@ class ProjectKeeper:
         kept.is_saving, kept.is_changed = True, False
         kept.aside(self._write, kept, told, take=lambda problem: self._saved(kept, problem))
 
-    def _write_now(self, layer: Labels, kept: _Kept) -> None:
+    def _write_now(self, layer: Labels, kept: KeptLayer) -> None:
         kept.is_changed = False
         try:
             self._saved(kept, self._write(kept, self._told(layer, kept)))
         except Unet3dError as error:
             self._saved(kept, str(error))
 
-    def _saved(self, kept: _Kept, problem: str) -> None:
+    def _saved(self, kept: KeptLayer, problem: str) -> None:
         kept.is_saving = False
         kept.problem = problem
         if problem:
@@ -240,13 +183,13 @@ class ProjectKeeper:
             kept.saved = time.monotonic()
         self.changed.emit()
 
-    def _told(self, layer: Labels, kept: _Kept) -> _Told:
+    def _told(self, layer: Labels, kept: KeptLayer) -> Painting:
         image, found = kept.image(), layer_volume(layer)
         known = self._annotations.of(layer)
         z, y, x = (float(abs(n)) for n in found.space.scale)
         tz, ty, tx = (float(n) for n in found.space.translate)
         meanings = known.meanings if known.is_said else written_meanings(layer)
-        return _Told(
+        return Painting(
             np.asarray(layer.data),
             str(layer.name),
             meanings,
@@ -257,42 +200,18 @@ class ProjectKeeper:
             found.volume.unit,
         )
 
-    def _write(self, kept: _Kept, told: _Told) -> str:
+    def _write(self, kept: KeptLayer, told: Painting) -> str:
         """Write what has changed, and return why that failed, or nothing; in any thread."""
         try:
             project = self._project_for(kept)
-            store = kept.store
-            if store is None or (store.shape, store.dtype) != (told.labels.shape, told.labels.dtype):
-                store = kept.store = KeptAnnotation.create(
-                    project.new_annotation_file(told.name),
-                    told.labels.shape,
-                    told.labels.dtype,
-                    voxel_size=told.voxel_size,
-                    translate=told.translate,
-                    unit=told.unit,
-                )
-            n_painted = store.save(told.labels)
-            project.update(
-                lambda record: record.with_annotation(
-                    AnnotationRecord(
-                        file=store.path.name,
-                        name=told.name,
-                        class_names=told.class_names,
-                        meanings=told.meanings,
-                        saved=datetime.now(UTC),
-                        voxels_painted=n_painted,
-                        lies_on_image=told.lies_on_image,
-                        voxel_size=told.voxel_size,
-                        translate=told.translate,
-                        unit=told.unit,
-                    )
-                )
-            )
+            save_annotation(project, kept, told)
         except Unet3dError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001 - whatever an array or a disk raises, it is said, and tried again
+            return f"{type(error).__name__}: {error}"
         return ""
 
-    def _project_for(self, kept: _Kept) -> Project:
+    def _project_for(self, kept: KeptLayer) -> Project:
         """Return the project of the image that is painted on; the first stroke makes it."""
         with self._begin_lock:
             if kept.project is None:
