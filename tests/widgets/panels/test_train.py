@@ -454,3 +454,40 @@ def test_a_class_without_a_score_has_no_best_one():
     assert curves.best(1) is None
     assert curves.best(2) == (0.5, 1)
     assert [round(value, 3) for value in curves.trivial() if value == value] == [0.818, 0.471]
+
+
+@pytest.fixture
+def two_channels(session, viewer, qtbot):
+    """Return a panel for an image with two channels, of which the second is noise."""
+    noise = np.random.default_rng(0).integers(0, 99, IMAGE.shape).astype(IMAGE.dtype)
+    space = {"scale": (1, *SPACE["scale"]), "axis_labels": ("c", "z", "y", "x")}
+    session.image = viewer.add_image(np.stack([IMAGE, noise]), name="cells", **space)
+    session.labels = viewer.add_labels(LABELS.copy(), name="painted", scale=SPACE["scale"])
+    session.annotation.say(session.labels, MEANINGS)
+    panel = TrainPanel(session, lambda: None)
+    qtbot.addWidget(panel.native)
+    panel.form.blocks.value, panel.form.filters.value = 0, 2
+    panel.form.steps.value, panel.form.every.value = 6, 2
+    return panel
+
+
+@pytest.mark.parametrize(("choice", "channels"), [("the one that is shown", 1), ("all 2", 2)])
+def test_a_network_learns_from_one_channel_or_from_all(two_channels, session, qtbot, ended, choice, channels):
+    panel = two_channels
+    assert not panel._channels_row.native.isHidden()
+    panel.channels.value = choice
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.network.channels == channels, timeout=60_000)
+    panel.start.native.click()
+    run = ended()
+    assert (run.state, run.error) == ("done", None)
+    assert load_model(run.best).spec.channels == channels
+    session.choose_model(run.best)
+    assert session.volume().volume.n_channels == channels
+
+
+def test_time_is_no_channel(two_channels, session, viewer):
+    stack = np.stack([IMAGE, IMAGE])
+    session.image = viewer.add_image(stack, axis_labels=("t", "z", "y", "x"), name="film")
+    assert two_channels._channels_row.native.isHidden()
+    session.image = viewer.add_image(np.stack([IMAGE[:4]] * 20), name="many")
+    assert two_channels._channels_row.native.isHidden()

@@ -35,6 +35,9 @@ LOADED_BYTES = 1 << 30
 # In the metadata of layers that are illustrations.
 ILLUSTRATION = {"napari-unet3d": {"illustration": True}}
 LayerData = tuple[Any, dict[str, Any], str]
+TIME_AXES = {"t", "time", "frame", "frames"}
+# A longer axis without a name is time, or positions.
+_MOST_CHANNELS = 16
 _CHANNEL_AXES = {"c", "ch", "channel", "channels"}
 # The data of layers that a worker can open by itself; kept by the data, so a layer whose data is replaced is not in it.
 _on_disk: WeakKeyDictionary[Any, OnDisk] = WeakKeyDictionary()
@@ -155,6 +158,15 @@ def extra_axis(layer: Layer) -> int | None:
         if set(names) - {name} == set(AXES):
             return axis
     return 0
+
+
+def n_channels(layer: Layer) -> int:
+    """Return how many channels a layer has; 1 where its fourth axis is time, or is too long for channels."""
+    axis = extra_axis(layer)
+    if axis is None or str(layer.axis_labels[axis]).lower() in TIME_AXES:
+        return 1
+    n = int((layer.data[0] if n_levels(layer) > 1 else layer.data).shape[axis])
+    return n if n <= _MOST_CHANNELS else 1
 
 
 def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, position: int = 0) -> LayerVolume:

@@ -24,13 +24,12 @@ from napari_unet3d.volumes.space.calibration import Calibration, calibrate
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup
 from napari_unet3d.widgets.layers.space import Space
-from napari_unet3d.widgets.layers.volumes import LayerVolume, extra_axis, layer_volume
+from napari_unet3d.widgets.layers.volumes import TIME_AXES, LayerVolume, extra_axis, layer_volume
 
 _BOX_BYTES = 1 << 28
 # The chunks of a zarr output: a box that ends inside one makes it be written twice.
 _ZARR_CHUNK = 128
 _LABEL_TYPES = (np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32)
-_TIME = {"t", "time", "frame", "frames"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def write_image(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
         layer = _layer(data, meta, "image")
         axis = extra_axis(layer)
         found = layer_volume(layer, channels=1 if axis is None else int(layer.data.shape[axis]))
-        if found.volume.n_channels > 1 and str(layer.axis_labels[axis]).lower() in _TIME:
+        if found.volume.n_channels > 1 and str(layer.axis_labels[axis]).lower() in TIME_AXES:
             raise OutputError(f"'{layer.name}' holds several points in time; save one of them at a time.")
         return [write_volume(path, found)]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, Container, ProgressBar, PushButton
+from magicgui.widgets import CheckBox, ComboBox, Container, ProgressBar, PushButton
 
 from napari_unet3d.core.annotation.validation import KEPT
 from napari_unet3d.errors import SpecError, Unet3dError
@@ -17,6 +17,7 @@ from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.class_table import ClassTable
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
+from napari_unet3d.widgets.layers.volumes import n_channels
 from napari_unet3d.widgets.panels.train.form import TrainForm
 from napari_unet3d.widgets.panels.train.state import (
     MORE_STEPS,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_unet3d.widgets.bricks.loss_plot import LossPlot
 
 _LOOK_MS, _DRAW_MS = 400, 150
+_SHOWN = "the one that is shown"
 
 
 class TrainPanel(Container):
@@ -65,7 +67,7 @@ class TrainPanel(Container):
         self._drawn = -1
         self._build()
         super().__init__(
-            widgets=[self._pairs_row, self._pairs_text, self.lay, self.form.main, self._below],
+            widgets=[self._pairs_row, self._pairs_text, self._channels_row, self.lay, self.form.main, self._below],
             layout="vertical",
             labels=True,
         )
@@ -85,6 +87,13 @@ class TrainPanel(Container):
         self.add_pair = PushButton(text="Add", tooltip="Add the image and the labels chosen in Data to the list.")
         self.remove_pair = PushButton(text="Remove", tooltip="Remove the last pair from the list.")
         self._pairs_row = panel.row(self.add_pair, self.remove_pair, label="Pairs")
+        self.channels = ComboBox(
+            choices=[_SHOWN],
+            value=_SHOWN,
+            tooltip="Learn from the channel that is shown, or from all of them at once. A model takes its own number.",
+        )
+        self._channels_row = panel.row(self.channels, label="Channels")
+        self._channels_row.visible = False
         self.lay = PushButton(
             text="Lay labels on image",
             visible=False,
@@ -154,6 +163,9 @@ class TrainPanel(Container):
             session.devices_changed,
         ):
             panel.listen(self, signal, self._changed)
+        panel.listen(self, session.image_changed, self._offer_channels)
+        self.channels.changed.connect(self._changed)
+        self._offer_channels()
         panel.listen(self, session.annotation.changed, self._changed)
         panel.listen(self, session.training_changed, self._follow)
         panel.listen(self, session.augment_changed, self.form.take_augment)
@@ -183,7 +195,22 @@ class TrainPanel(Container):
         if meanings is None:
             raise SpecError("Say in the tab Data what the labels mean.")
         card = session.card if self._takes_model() else None
-        return Pair(session.volume(channels=1 if card is None else card.network.channels), labels, meanings)
+        n = self._n_channels() if card is None else card.network.channels
+        return Pair(session.volume(channels=n), labels, meanings)
+
+    def _n_channels(self) -> int:
+        image = self._session.image
+        return 1 if image is None or self.channels.value == _SHOWN else n_channels(image)
+
+    def _offer_channels(self) -> None:
+        """Offer all channels of an image that has several."""
+        image = self._session.image
+        n = 1 if image is None else n_channels(image)
+        choices = [_SHOWN] if n == 1 else [_SHOWN, f"all {n}"]
+        if list(self.channels.choices) != choices:
+            with self.channels.changed.blocked():
+                self.channels.choices = choices
+        self._channels_row.visible = n > 1
 
     def _takes_model(self) -> bool:
         return not self.form.is_new and self._session.card is not None
