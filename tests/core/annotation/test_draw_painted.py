@@ -26,3 +26,12 @@ def test_nothing_is_drawn_of_what_nobody_knows_or_what_is_gone():
     assert draw_painted(labels, survey_labels(labels), None, 0) is not None
     assert draw_painted(np.full_like(labels, 9), survey_labels(np.full_like(labels, 9)), MEANINGS, 0) is not None
     assert draw_painted(np.zeros_like(labels), survey_labels(labels), MEANINGS, 0) is None
+
+
+def test_a_rare_class_is_drawn_as_often_as_another():
+    labels = np.ones((6, 20, 20), np.uint8)
+    labels[3, 4:6, 7] = 2
+    survey = survey_labels(labels)
+    drawn = [draw_painted(labels, survey, MEANINGS, seed) for seed in range(200)]
+    n_axon = sum(labels[tuple(at)] == 2 for at in drawn)
+    assert 60 < n_axon < 140

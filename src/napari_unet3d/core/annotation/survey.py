@@ -123,7 +123,7 @@ def list_counts(counts: Mapping[int, int]) -> str:
 
 
 def draw_painted(labels: Readable, survey: Survey | None, meanings: Meanings | None, seed: int) -> list[int] | None:
-    """Return a voxel (z, y, x) that was painted, drawn evenly; None where there is none, or it is not known.
+    """Return a voxel (z, y, x) that was painted, its class drawn first, as in training; None where there is none.
 
     Parameters
     ----------
@@ -138,16 +138,22 @@ def draw_painted(labels: Readable, survey: Survey | None, meanings: Meanings | N
     """
     if survey is None:
         return None
-    painted = np.zeros(0) if meanings is None else survey.profile(meanings).sum(axis=1)
-    if not painted.sum():
-        meanings = None
-        painted = np.array([numbers[values != 0].sum() for values, numbers in survey.planes])
-    if not painted.sum():
-        return None
     rng = np.random.default_rng(seed)
-    z = int(rng.choice(len(painted), p=painted / painted.sum()))
+    profile = np.zeros((0, 1), np.int64) if meanings is None else survey.profile(meanings)
+    if not profile.sum():
+        meanings = None
+        profile = np.array([[numbers[values != 0].sum()] for values, numbers in survey.planes])
+    if not profile.sum():
+        return None
+    chosen = int(rng.choice(np.flatnonzero(profile.sum(axis=0))))
+    painted = profile[:, chosen] / profile[:, chosen].sum()
+    z = int(rng.choice(len(painted), p=painted))
     plane = np.asarray(labels[z : z + 1])[0]
-    places = np.flatnonzero(plane if meanings is None else meanings.apply(plane)[1])
+    if meanings is None:
+        places = np.flatnonzero(plane)
+    else:
+        classes, is_known = meanings.apply(plane)
+        places = np.flatnonzero(is_known & (classes == chosen))
     if not len(places):  # painted over since it was looked at
         return None
     y, x = np.unravel_index(int(rng.choice(places)), plane.shape)
