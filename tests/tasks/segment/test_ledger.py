@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from yaozarrs import validate_zarr_store
 
 from napari_unet3d import Volume
 from napari_unet3d.cli.report import left_facts
@@ -25,6 +26,8 @@ from napari_unet3d.tasks.segment.files import predict_file
 from napari_unet3d.tasks.segment.work.ledger import Ledger, folder_of, n_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
+from napari_unet3d.volumes.outputs.pyramid import reduce_box
+from napari_unet3d.volumes.reading import list_arrays
 from tests.support.models import random_model
 
 ROOT = Path(__file__).parents[3]
@@ -276,3 +279,19 @@ def test_a_ledger_says_what_was_recorded_also_to_another_process(tmp_path):
     assert left_facts(tmp_path) == {"unfinished here": "a.zarr (2 tiles done); predict --resume goes on"}
     with Ledger(tmp_path / "a.zarr") as again:
         assert [done.boxes for done in again.done] == [tuple(boxes)]
+
+
+@pytest.mark.parametrize("spec", [SPEC, CLEANED, SPEC.model_copy(update={"output": "probabilities"})])
+def test_a_long_result_has_smaller_copies_that_a_strict_validator_takes(tmp_path, model, spec):
+    voxels = np.random.default_rng(0).integers(0, 3000, (20, 30, 300)).astype(np.uint16)
+    volume = Volume.from_array(voxels, voxel_size=(1, 1, 1), unit="um")
+    events = list(predict_file(volume, model, spec, tmp_path / "a.zarr"))
+    assert any(isinstance(event, Progress) and event.what == "making smaller copies" for event in events)
+    assert validate_zarr_store(str(tmp_path / "a.zarr")) is not None
+    shapes = [info.shape[-3:] for info in list_arrays(tmp_path / "a.zarr")]
+    assert shapes == [(20, 30, 300), (10, 15, 150)]
+    kind = "image" if spec.output == "probabilities" else "labels"
+    whole, small = (read_volume(tmp_path / "a.zarr", dataset=name, kind=kind).data[...] for name in ("0", "1"))
+    assert whole.shape[:3] == shapes[0]
+    factors = (2, 2, 2, 1)[: whole.ndim]
+    np.testing.assert_array_equal(small, reduce_box(whole, factors, is_labels=kind == "labels"))
