@@ -369,5 +369,5 @@ def _facts(chosen: LayerVolume) -> str:
         what = f"axis {chosen.extra_axis}" if name.isdigit() else f"axis {name}"
         lines.append(f"position {chosen.position} of {layer.data.shape[chosen.extra_axis]} along {what}, as shown")
     if getattr(layer, "multiscale", False):
-        lines.append(f"level {chosen.level} of {len(layer.data)}; choose another one in Segment, under More")
+        lines.append(f"level {chosen.level} of {len(layer.data)}; choose another one in Segment, under Detail")
     return "\n".join(lines)

@@ -102,7 +102,7 @@ class TrainForm:
         )
         self.save_job = PushButton(
             text="Save as a job...",
-            tooltip="Save these choices to a file that `napari-unet3d run` computes, here or on another machine.",
+            tooltip="Save what Start would do to a file, to be computed later, here or on another machine.",
         )
         self.open_run = PushButton(
             text="Open a run...",
