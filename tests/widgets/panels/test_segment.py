@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -1133,3 +1135,18 @@ def test_what_is_good_to_know_is_no_warning(qtbot, panel, session, image):
         ended(qtbot, session)
     told = [notice for notice in notification_manager.records[before:] if "Share of each class" in notice.message]
     assert [notice.severity.value for notice in told] == ["info"]
+
+
+def test_models_that_look_alike_can_all_be_chosen(panel, session, models_folder, tmp_path):
+    session.preferences = replace(session.preferences, models_folder=tmp_path / "own" / "models")
+    runs = [session.runs_folder / f"cells 2026-11-28 14.02.0{n}" for n in range(3)]
+    for run in runs:
+        shutil.copytree(models_folder / "small.unet3d", run / "best.unet3d")
+        (run / "run.json").write_text("{}")
+        os.utime(run / "best.unet3d" / "model.json", (1000, 1000))
+    for run in runs:
+        session.choose_model(run / "best.unet3d")
+        assert panel.model.choice.value == run / "best.unet3d"
+    labels = [panel.model.choice.native.itemText(at) for at in range(panel.model.choice.native.count())]
+    assert len(set(labels)) == len(labels)
+    assert sum(label.startswith("cells, ") for label in labels) == 3

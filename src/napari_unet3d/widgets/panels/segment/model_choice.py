@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,14 @@ class ModelChoice(Container):
         return [*(path for path in self._elsewhere if path not in known), *known]
 
     def _offered(self, _: object) -> list[tuple[str, Path]]:
-        return [(visible(listed(path).label), path) for path in self._models()]
+        # Two runs of one minute may look alike, and a choice goes by what it is called.
+        n_called: Counter[str] = Counter()
+        offered = []
+        for path in self._models():
+            label = visible(listed(path).label)
+            n_called[label] += 1
+            offered.append((label if n_called[label] == 1 else f"{label} ({n_called[label]})", path))
+        return offered
 
     def _on_project(self) -> None:
         # Its runs may be others.

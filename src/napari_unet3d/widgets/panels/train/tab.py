@@ -352,6 +352,8 @@ class TrainPanel(Container):
             pairs, chosen = self.pairs(), spec or self.spec
             if chosen is None:
                 return
+            # The first stroke may be a moment old, and its project holds the run.
+            session.project.flush()
             folder = new_run_folder(session.runs_folder, pairs[0].image.layer.name)
             n_painted = sum(voxels_painted(pairs, session.annotation))
             run = Training(session.viewer, session.engine, pairs, chosen, folder, start, n_painted)
