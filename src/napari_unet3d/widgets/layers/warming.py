@@ -24,7 +24,12 @@ def warm_labels() -> Thread:
 
 
 def _make_labels() -> None:
-    """Make a layer, of the type that results and annotation have, and drop it."""
-    from napari.layers import Labels
+    """Colour a few labels, of the type that results and annotation have, as a layer of them would.
 
-    Labels(np.zeros((2, 4, 4), np.uint8), colormap=class_colormap(("background", "object")))
+    No layer is made: the units of its axes are read from a file by whoever asks first, and a second thread that asks
+    meanwhile is told that there are none.
+    """
+    colormap = class_colormap(("background", "object"))
+    values = np.zeros((4, 4), np.uint8)
+    colormap._data_to_texture(values)
+    colormap.map(values)
