@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -82,13 +83,20 @@ def test_napari_is_killed_between_two_strokes_and_all_but_the_last_seconds_are_t
     make_napari_viewer, qtbot, image, tmp_path
 ):
     words = [sys.executable, "-c", _PAINTS, str(image), str(tmp_path / "own")]
+    said = []
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as window:
         assert window.stdout is not None
+        # A window that says nothing is not waited for for ever.
+        watchdog = Timer(LONG_MS / 1000, window.kill)
+        watchdog.start()
         for line in window.stdout:
-            if line.strip() == "saved 3":
+            said.append(line.strip())
+            if said[-1] == "saved 3":
                 window.send_signal(signal.SIGKILL)
                 break
+        watchdog.cancel()
         assert window.wait() == -signal.SIGKILL
+    assert said[-1] == "saved 3"
     found = on_disk(tmp_path / "cells.tif.unet3d-project")
     assert all(found[z].any() for z in (1, 3, 5))
     # And a new window offers it.
