@@ -11,11 +11,15 @@ import pytest
 import tifffile
 
 from napari_unet3d.errors import OutputError, ProjectError
-from napari_unet3d.tasks.projects.folder import Project, begin_project, find_project
+from napari_unet3d.tasks.projects.folder import Project, begin_project, find_projects
 from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
 from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord, ProjectRecord, image_file
 
 VOXELS = np.arange(40 * 50 * 60, dtype=np.uint16).reshape(40, 50, 60)
+
+
+def find_project(image, homes):
+    return next(iter(find_projects(image, homes)), None)
 
 
 def record(path="", voxels=VOXELS, name="cells") -> ImageRecord:
@@ -158,3 +162,10 @@ def test_recent_projects_are_listed_newest_first_as_long_as_they_are_there(tmp_p
     assert [project.path for project in recent_projects(file)] == [made[0].path, made[1].path]
     file.write_text("{")
     assert recent_projects(file) == []
+
+
+def test_of_several_projects_of_an_image_that_comes_first_in_which_was_painted_last(tmp_path):
+    made = [begin_project(record(), [tmp_path]) for _ in range(3)]
+    for project, day in zip(made, (2, 3, 1), strict=True):
+        project.update(lambda old, day=day: old.with_annotation(annotation(day=day)))
+    assert [project.path for project in find_projects(record(), [tmp_path])] == [made[n].path for n in (1, 0, 2)]

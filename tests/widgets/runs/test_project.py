@@ -206,3 +206,29 @@ def test_projects_lie_where_the_user_wants_them(qtbot, engine, previewer, prefer
         session.close()
     assert on_disk(tmp_path / "elsewhere" / "cells.tif.unet3d-project").any()
     assert not list(image.parent.glob("*.unet3d-project"))
+
+
+def test_a_second_annotation_lies_beside_the_first_and_both_come_back(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel = new_window(image)
+    qtbot.waitUntil(lambda: panel._session.project.offered is not None, timeout=LONG_MS)
+    # Nobody goes on with the first one.
+    panel.new_annotation()
+    paint(panel, (9, 10, 10), 1)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    folder = image.parent / "cells.tif.unet3d-project"
+    assert [path.name for path in image.parent.glob("*.unet3d-project")] == [folder.name]
+    assert len(Project.open(folder).record.annotations) == 2
+    # It can still be gone on with, and nothing that was painted since is lost.
+    panel.go_on()
+    qtbot.waitUntil(lambda: len(panel._session.viewer.layers) == 3, timeout=LONG_MS)
+    assert len(Project.open(folder).record.annotations) == 2
+    panel = new_window(image)
+    qtbot.waitUntil(lambda: panel._session.project.offered is not None, timeout=LONG_MS)
+    panel.go_on()
+    qtbot.waitUntil(lambda: len(panel._session.viewer.layers) == 3, timeout=LONG_MS)
+    first, second = (layer.data for layer in list(panel._session.viewer.layers)[1:])
+    assert {int(first[3].max()), int(second[9].max())} == {2, 1}
+    assert panel._session.labels.data is second

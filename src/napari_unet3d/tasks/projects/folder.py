@@ -122,19 +122,22 @@ class Project:
             self._lock.release()
 
 
-def find_project(image: ImageRecord, homes: Iterable[Path]) -> Project | None:
-    """Return the project of an image: beside it, or in one of the folders where projects are kept; or None.
+def find_projects(image: ImageRecord, homes: Iterable[Path]) -> list[Project]:
+    """Return the projects of an image, that in which was painted last first: beside it, and where projects are kept.
 
     Damaged projects are passed over: they are neither used nor changed.
     """
+    found = []
     for path in _places(image, homes):
-        if not (path / RECORD_FILE).is_file():
-            continue
-        with suppress(ProjectError):
-            project = Project.open(path)
-            if project.record.image.is_same(image):
-                return project
-    return None
+        if (path / RECORD_FILE).is_file():
+            with suppress(ProjectError):
+                found.append(Project.open(path))
+    ours = [project for project in found if project.record.image.is_same(image)]
+    return sorted(ours, key=lambda project: _last_painted(project.record), reverse=True)
+
+
+def _last_painted(record: ProjectRecord) -> float:
+    return 0.0 if record.latest is None else record.latest.saved.timestamp()
 
 
 def begin_project(image: ImageRecord, homes: Iterable[Path], *, is_beside: bool = True) -> Project:

@@ -21,7 +21,7 @@ from psygnal import Signal
 from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.errors import ProjectError, Unet3dError, VolumeError
 from napari_unet3d.tasks.projects.annotation import KeptAnnotation
-from napari_unet3d.tasks.projects.folder import Project, begin_project, find_project
+from napari_unet3d.tasks.projects.folder import Project, begin_project, find_projects
 from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
 from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
 from napari_unet3d.widgets.host.notices import notify_error
@@ -223,12 +223,21 @@ class ProjectKeeper:
 
     def _begin(self, image: Image) -> Project:
         record = self._images.get(image) or _record_of(image)
-        project = begin_project(record, self._homes, is_beside=self._chosen is None)
+        project = self._take_found(record) or begin_project(record, self._homes, is_beside=self._chosen is None)
         self._projects[image] = self._held[project.path] = project
         if self._image in (None, image):
             self._present = project
         remember_project(self._recent_file, project)
         return project
+
+    def _take_found(self, record: ImageRecord) -> Project | None:
+        """Return a project of the image that nobody else has: what is painted anew lies beside what was painted."""
+        for found in find_projects(record, self._homes):
+            if found.path in self._held:
+                return self._held[found.path]
+            if found.take():
+                return found
+        return None
 
     # What is found again
 
@@ -290,6 +299,7 @@ class ProjectKeeper:
         project, image = self.offered, self._image
         if project is None or image is None:
             return
+        project = self._held.get(project.path, project)
         if project.path not in self._held and not project.take():
             raise ProjectError(f"{project.path.name} is open in another window. Close it there first.")
         from napari_unet3d.widgets.host.aside import Aside
@@ -302,12 +312,12 @@ class ProjectKeeper:
         self._loading(_load, project, open_already, take=lambda loaded: self._loaded(project, image, loaded))
 
     def _loaded(self, project: Project, image: Image, loaded: Sequence[_Loaded]) -> None:
+        self._opening = None
         problems = [found for found in loaded if isinstance(found, str)]
         layers = [self._add(image, *found) for found in loaded if not isinstance(found, str)]
         remember_project(self._recent_file, project)
         self.settings = dict(project.record.settings)
         self.changed.emit()
-        self._opening = None
         self.gone_on.emit(GoneOn(project, tuple(layers), tuple(problems), self.settings))
 
     def _add(self, image: Image, record: AnnotationRecord, store: KeptAnnotation, labels: npt.NDArray[Any]) -> Labels:
@@ -361,7 +371,7 @@ def _find(image: Image, homes: Sequence[Path]) -> tuple[ImageRecord | None, Proj
         record = _record_of(image)
     except Unet3dError:
         return None, None
-    return record, find_project(record, homes)
+    return record, next(iter(find_projects(record, homes)), None)
 
 
 def _record_of(image: Image) -> ImageRecord:
