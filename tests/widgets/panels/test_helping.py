@@ -122,3 +122,14 @@ def test_another_layer_takes_the_click_off(panel, session, viewer):
     assert not panel.help.alike.native.isChecked()
     click(first, (10, 30, 30))
     assert not first.data.any()
+
+
+def test_the_slider_takes_no_stroke_of_a_person_back_however_many_there_are(panel, session):
+    labels = session.labels
+    for n in range(100):  # as many as napari remembers
+        labels.paint((1, n % 60, 3), 1)
+    panel.help.fill((10, 30, 30))
+    labels.paint((3, 50, 50), 1)
+    painted = labels.data.copy()
+    panel.help.looseness.value = 0.2
+    np.testing.assert_array_equal(labels.data, painted)

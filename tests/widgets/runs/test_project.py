@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -232,3 +235,104 @@ def test_a_second_annotation_lies_beside_the_first_and_both_come_back(qtbot, new
     first, second = (layer.data for layer in list(panel._session.viewer.layers)[1:])
     assert {int(first[3].max()), int(second[9].max())} == {2, 1}
     assert panel._session.labels.data is second
+
+
+def test_what_was_painted_before_anybody_looked_is_saved_too(new_window, image):
+    panel = new_window(image)
+    viewer = panel._session.viewer
+    panel.new_annotation()
+    other = viewer.add_labels(np.zeros(VOXELS.shape, np.uint8), name="not chosen")
+    panel._session.labels = viewer.layers[1]
+    other.paint((5, 5, 5), 3)
+    panel._session.close()
+    records = Project.open(image.parent / "cells.tif.unet3d-project").record.annotations
+    assert [record.name for record in records] == ["not chosen"]
+
+
+def test_the_image_and_its_annotation_may_go_in_any_order(new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel._session.viewer.layers.clear()
+    assert on_disk(image.parent / "cells.tif.unet3d-project").any()
+
+
+def test_names_that_are_changed_later_come_back(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    panel.class_names.value = "background, axon"
+    panel.class_names.native.editingFinished.emit()
+    folder = image.parent / "cells.tif.unet3d-project"
+
+    def names() -> tuple[str, ...]:
+        latest = Project.open(folder).record.latest
+        return () if latest is None or latest.meanings is None else latest.meanings.class_names
+
+    qtbot.waitUntil(lambda: names() == ("background", "axon"), timeout=LONG_MS)
+
+
+def test_what_another_window_painted_since_is_not_forgotten(qtbot, new_window, image, engine, previewer, preferences):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel = new_window(image)
+    qtbot.waitUntil(lambda: panel._session.project.offered is not None, timeout=LONG_MS)
+    # Meanwhile another window goes on, and paints in a layer of its own.
+    other = Session(ViewerModel(), engine, preferences, previewer)
+    second = DataPanel(other)
+    qtbot.addWidget(second.native)
+    second.open_path(str(image))
+    qtbot.waitUntil(lambda: other.project.offered is not None, timeout=LONG_MS)
+    second.new_annotation()
+    other.labels.paint((9, 5, 5), 1)
+    other.close()
+    panel.go_on()
+    qtbot.waitUntil(lambda: len(panel._session.viewer.layers) == 3, timeout=LONG_MS)
+    panel._session.project.keep_settings()
+    assert len(Project.open(image.parent / "cells.tif.unet3d-project").record.annotations) == 2
+
+
+def test_what_could_not_be_saved_to_the_end_is_saved_in_the_own_folder(qtbot, new_window, image, preferences):
+    panel, folder = new_window(image), image.parent / "cells.tif.unet3d-project"
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    kept = folder / "annotation"
+    kept.rename(folder / "moved")
+    kept.write_text("in the way")
+    paint(panel, (9, 10, 10), 2)
+    painted = panel._session.labels.data.copy()
+    with notification_manager:
+        panel._session.viewer.layers.remove(panel._session.labels)
+    np.testing.assert_array_equal(on_disk(preferences.own_folder / "projects" / "cells.tif.unet3d-project"), painted)
+
+
+_ENDS = """
+import sys
+from pathlib import Path
+
+import napari
+from napari_unet3d.widgets.host.preferences import Preferences
+from napari_unet3d.widgets.runs import session as sessions
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+import tifffile
+
+application = QApplication([])
+sessions.read_preferences = lambda: Preferences(Path(sys.argv[1]) / "models", warm_start=False)
+viewer = ViewerModel()
+session = sessions.session_of(viewer)
+session.image = viewer.add_image(tifffile.imread(sys.argv[2]))
+labels = viewer.add_labels(session.image.data.astype("uint8") * 0)
+labels.paint((3, 10, 10), 2)
+# And the program ends, without a word to the window.
+"""
+
+
+def test_a_program_that_just_ends_saves_what_was_painted(image, tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", _ENDS, str(tmp_path / "own"), str(image)]
+    subprocess.run(words, check=True, timeout=120, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
+    (project,) = (tmp_path / "own" / "projects").glob("*.unet3d-project")
+    assert on_disk(project).any()

@@ -84,9 +84,14 @@ def between_slices(first: Booleans, last: Booleans, n_between: int) -> Booleans:
     """
     if first.shape != last.shape or not (first.any() and last.any()):
         raise ValueError("the object is on both slices, which have the same shape")
-    begin, end = _signed_distance(first), _signed_distance(last)
-    shares = np.arange(1, n_between + 1)[:, None, None] / (n_between + 1)
-    return np.asarray((1 - shares) * begin + shares * end < 0)
+    between = np.zeros((n_between, *first.shape), bool)
+    # Outside of both the distances are above 0, and so is every mean of them.
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(first | last))
+    begin, end = _signed_distance(first[box]), _signed_distance(last[box])
+    for number, part in enumerate(between, start=1):
+        share = number / (n_between + 1)
+        part[box] = (1 - share) * begin + share * end < 0
+    return between
 
 
 def _signed_distance(mask: Booleans) -> npt.NDArray[np.float64]:

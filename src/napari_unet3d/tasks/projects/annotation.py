@@ -151,8 +151,11 @@ class KeptAnnotation:
             If it cannot be written. What was written before stays.
         """
         n_painted = 0
+        written = []
         with self._lock, atomic.writing(self.path, 0):
             for index, box in self._chunks():
+                if index not in self._sums and not labels[box].any():
+                    continue
                 # A copy: what is summed is what is written.
                 part = np.array(labels[box])
                 n_painted += int(np.count_nonzero(part))
@@ -160,11 +163,13 @@ class KeptAnnotation:
                 if total == self._sums.get(index):
                     continue
                 self._array[box] = part
-                self._sync(index)
+                written.append(index)
                 if total is None:
                     del self._sums[index]
                 else:
                     self._sums[index] = total
+            for index in written:
+                self._sync(index)
         return n_painted
 
     def _sync(self, index: tuple[int, ...]) -> None:

@@ -113,7 +113,11 @@ class Project:
         except Timeout:
             return False
         except (NotImplementedError, OSError):
-            return os.access(self.path, os.W_OK)
+            if not os.access(self.path, os.W_OK):
+                return False
+        # Another window may have had it since it was read.
+        with suppress(ProjectError):
+            self.record = Project.open(self.path).record
         return True
 
     def release(self) -> None:

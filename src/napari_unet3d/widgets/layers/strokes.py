@@ -29,6 +29,11 @@ class StrokeWatch:
         layer.events.data.connect(self._on_change)
         layer.events.set_data.connect(self._on_redrawn)
 
+    @property
+    def has_strokes(self) -> bool:
+        """Return whether something was painted before it was watched."""
+        return any(self._history)
+
     def _on_change(self, event: Any) -> None:
         self._history = _history(event.source)
         self._call()

@@ -34,7 +34,7 @@ class _Fill:
     corner: npt.NDArray[np.int64]
     tolerance: float
     value: int
-    n_strokes: int
+    stroke: Any
 
 
 class PaintingHelp:
@@ -88,9 +88,11 @@ class PaintingHelp:
             As for `fill_alike`.
         """
         last = self._last
-        if last is None or last.labels is not self._session.labels or _n_strokes(last.labels) != last.n_strokes:
+        if last is None or last.labels is not self._session.labels:
             return None
-        if last.n_strokes:
+        if last.stroke is not None and _last_stroke(last.labels) is not last.stroke:
+            return None
+        if last.stroke is not None:
             labels: Any = last.labels
             labels.undo()
         return self._paint(last.labels, last.part, last.seed, last.corner, last.tolerance, looseness, last.value)
@@ -111,14 +113,12 @@ class PaintingHelp:
         labels = self._labels()
         value, data = int(labels.selected_label), np.asarray(labels.data)
         shown = round(float(np.asarray(labels.world_to_data(self._session.viewer.dims.point))[-3]))
-        painted = np.flatnonzero((data == value).any(axis=(1, 2)))
-        before, after = painted[painted < shown], painted[painted > shown]
-        if not (len(before) and len(after)):
+        z0, z1 = (next((z for z in way if (data[z] == value).any()), None) for way in _outwards(shown, len(data)))
+        if z0 is None or z1 is None:
             raise SpecError(
                 f"Label {value} is to be painted on one slice before and one after slice {shown}; "
                 "then what lies between is filled."
             )
-        z0, z1 = int(before[-1]), int(after[0])
         between = between_slices(data[z0] == value, data[z1] == value, z1 - z0 - 1)
         places = np.argwhere(between) + np.array([z0 + 1, 0, 0])
         return self._set(labels, places, value)
@@ -143,8 +143,8 @@ class PaintingHelp:
     ) -> int:
         region = grow_alike(part, seed, looseness * tolerance)
         n = self._set(labels, np.argwhere(region) + corner, value)
-        strokes = _n_strokes(labels) if n else 0
-        self._last = _Fill(labels, part, seed, corner, tolerance, value, strokes)
+        stroke = _last_stroke(labels) if n else None
+        self._last = _Fill(labels, part, seed, corner, tolerance, value, stroke)
         return n
 
     def _set(self, labels: Labels, places: npt.NDArray[Any], value: int) -> int:
@@ -154,6 +154,12 @@ class PaintingHelp:
         return len(empty)
 
 
-def _n_strokes(labels: Any) -> int:
-    """Return how many strokes can be undone."""
-    return len(labels._undo_history)
+def _last_stroke(labels: Any) -> Any:
+    """Return the stroke that would be undone; undo and redo make another object of it."""
+    history = labels._undo_history
+    return history[-1] if history else None
+
+
+def _outwards(shown: int, n: int) -> tuple[range, range]:
+    """Return the slices before one, the nearest first, and those after it."""
+    return range(min(shown, n) - 1, -1, -1), range(max(shown, -1) + 1, n)

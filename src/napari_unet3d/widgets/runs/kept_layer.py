@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -36,6 +37,11 @@ class Painting:
     translate: tuple[float, float, float]
     unit: str
 
+    @property
+    def called(self) -> tuple[Any, ...]:
+        """Return what it is called and what its values mean."""
+        return self.name, self.meanings, self.class_names
+
 
 class KeptLayer:
     """One labels layer whose voxels are kept.
@@ -50,6 +56,12 @@ class KeptLayer:
         When the last voxel was written, in seconds of `time.monotonic`; None before that.
     problem
         Why it could not be saved, as a sentence, or nothing.
+    writing
+        Held by whoever writes.
+    called
+        What it was called and meant when it was saved last.
+    is_ended
+        The layer is gone, or its window.
     """
 
     def __init__(self, layer: Labels, image: Image, call: Callable[[KeptLayer], None]) -> None:
@@ -64,15 +76,23 @@ class KeptLayer:
         self.aside = Aside()
         self.later = Later(lambda: call(self), _SAVE_AFTER_MS)
         self.again = Later(lambda: call(self), _TRY_AGAIN_MS)
-        self._watch = StrokeWatch(layer, self._on_stroke)
+        self.is_ended = False
+        self.writing = Lock()
+        self.called: tuple[Any, ...] | None = None
+        self._watch = StrokeWatch(layer, self.on_change)
+        if self._watch.has_strokes:
+            # Painted before anybody looked.
+            self.on_change()
 
-    def _on_stroke(self) -> None:
+    def on_change(self) -> None:
+        """Save, a moment later."""
         self.is_changed = True
         # No later than two seconds after the first of many strokes.
         self.later.soon()
 
     def end(self) -> None:
         """Save nothing more."""
+        self.is_ended = True
         self.later.cancel()
         self.again.cancel()
 
@@ -86,11 +106,12 @@ def save_annotation(project: Project, kept: KeptLayer, told: Painting) -> None:
         If something cannot be written.
     """
     store = kept.store
-    if store is None or not store.is_there or (store.shape, store.dtype) != (told.labels.shape, told.labels.dtype):
+    dtype = told.labels.dtype.newbyteorder("=")
+    if store is None or not store.is_there or (store.shape, store.dtype) != (told.labels.shape, dtype):
         store = kept.store = KeptAnnotation.create(
             project.new_annotation_file(told.name),
             told.labels.shape,
-            told.labels.dtype,
+            dtype,
             voxel_size=told.voxel_size,
             translate=told.translate,
             unit=told.unit,

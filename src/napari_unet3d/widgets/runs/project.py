@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from napari_unet3d.tasks.projects.annotation import KeptAnnotation
 from napari_unet3d.tasks.projects.folder import Project, begin_project, find_projects
 from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
 from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
-from napari_unet3d.widgets.host.notices import notify_error
+from napari_unet3d.widgets.host.notices import notify, notify_error
 from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.layers.meanings import metadata_of, written_meanings
 from napari_unet3d.widgets.layers.volumes import image_path, is_illustration, layer_volume, lies_on, unwrap
@@ -85,12 +86,20 @@ class ProjectKeeper:
         # Of the image that was looked at last, also when that is closed.
         self._present: Project | None = None
         viewer.layers.events.removing.connect(self._on_removing)
+        annotations.changed.connect(self._on_known)
 
     # What is kept
 
     def watch(self, layer: Labels | None, image: Image | None) -> None:
         """Keep from now on what is painted in a layer on an image; what is on disk already is left there."""
-        if layer is None or image is None or layer in self._kept or is_illustration(layer):
+        if layer is None or image is None or is_illustration(layer):
+            return
+        if (kept := self._kept.get(layer)) is not None:
+            if kept.project is None and kept.image() is not image and lies_on(layer, image):
+                # Its image was closed and opened again.
+                kept.image = ref(image)
+                if kept.is_changed:
+                    kept.later.soon()
             return
         if isinstance(layer.data, np.ndarray):
             self._kept[layer] = KeptLayer(layer, image, self._save)
@@ -114,17 +123,18 @@ class ProjectKeeper:
 
     def flush(self) -> None:
         """Save at once all that was painted or set and is not saved."""
-        self.flushing.emit()
         for layer, kept in list(self._kept.items()):
             # A thread that is at it may end with the program.
             if kept.is_changed or kept.is_saving:
                 self._write_now(layer, kept)
+        self.flushing.emit()
         self.keep_settings()
 
     def close(self) -> None:
         """End with the window: save everything, and let others have the projects."""
         self.flush()
-        for kept in self._kept.values():
+        for layer, kept in list(self._kept.items()):
+            self._rescue(layer, kept)
             kept.end()
         self._kept.clear()
         for project in self._held.values():
@@ -145,15 +155,42 @@ class ProjectKeeper:
 
     def _on_removing(self, event: Any) -> None:
         layer = unwrap(self.viewer.layers[event.index])
-        kept = self._kept.pop(layer, None)
-        if kept is not None:
-            if kept.is_changed or kept.is_saving:
-                self._write_now(layer, kept)
-            kept.end()
+        for other, kept in list(self._kept.items()):
+            # Without its image nobody knows any more what it is annotation of.
+            is_of_it = kept.project is None and kept.image() is layer
+            if (other is layer or is_of_it) and (kept.is_changed or kept.is_saving):
+                self._write_now(other, kept)
+        if (gone := self._kept.get(layer)) is not None:
+            del self._kept[layer]
+            self._rescue(layer, gone)
+            gone.end()
+
+    def _rescue(self, layer: Labels, kept: KeptLayer) -> None:
+        """Write what could not be saved to the user's own folder, as the last thing that can be done for it."""
+        if not kept.problem or kept.project is None:
+            return
+        problem = kept.problem
+        try:
+            project = begin_project(kept.project.record.image, [self._home], is_beside=False)
+        except Unet3dError:
+            return
+        self._held[project.path] = kept.project = project
+        kept.store = None
+        self._write_now(layer, kept)
+        if not kept.problem:
+            notify(f"'{layer.name}' was saved in {project.path}, because it could not be saved where it was. {problem}")
+
+    def _on_known(self, layer: Any) -> None:
+        """Save names and meanings that were changed since the last stroke."""
+        kept = None if layer is None else self._kept.get(layer)
+        if kept is not None and kept.called is not None and not kept.is_changed:
+            with suppress(Unet3dError):
+                if self._told(layer, kept).called != kept.called:
+                    kept.on_change()
 
     def _save(self, kept: KeptLayer) -> None:
         layer = kept.layer()
-        if layer is None or not kept.is_changed:
+        if layer is None or not kept.is_changed or kept.is_ended:
             return
         if kept.is_saving:
             kept.later()
@@ -178,7 +215,8 @@ class ProjectKeeper:
         kept.problem = problem
         if problem:
             kept.is_changed = True
-            kept.again()
+            if not kept.is_ended:
+                kept.again()
         else:
             kept.saved = time.monotonic()
         self.changed.emit()
@@ -203,8 +241,9 @@ class ProjectKeeper:
     def _write(self, kept: KeptLayer, told: Painting) -> str:
         """Write what has changed, and return why that failed, or nothing; in any thread."""
         try:
-            project = self._project_for(kept)
-            save_annotation(project, kept, told)
+            with kept.writing:
+                save_annotation(self._project_for(kept), kept, told)
+                kept.called = told.called
         except Unet3dError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - whatever an array or a disk raises, it is said, and tried again
@@ -266,7 +305,7 @@ class ProjectKeeper:
         from napari_unet3d.widgets.host.aside import Aside
 
         self._finding = self._finding or Aside()
-        self._finding(_find, image, self._homes, take=lambda found: self._found(image, found))
+        self._finding(_find, image, self._homes, self.wanted, take=lambda found: self._found(image, found))
 
     def _found(self, image: Image, found: tuple[ImageRecord | None, Project | None]) -> None:
         record, project = found
@@ -331,11 +370,18 @@ class ProjectKeeper:
             looks["metadata"] = metadata_of(record.meanings)
             if record.meanings == Meanings.painted(names):
                 looks |= {"colormap": annotation_colormap(names), "features": annotation_features(names)}
-        layer = unwrap(self.viewer.add_labels(labels, name=record.name, **looks, **(place if labels.ndim == 3 else {})))
+        if labels.ndim == image.ndim == 4:
+            place = {name: getattr(image, name) for name in ("scale", "translate", "units", "axis_labels")}
+        elif labels.ndim != 3:
+            place = {}
+        layer = unwrap(self.viewer.add_labels(labels, name=record.name, **looks, **place))
         # Where it is chosen by itself, it is kept already.
         self.watch(layer, image)
         kept = self._kept[layer]
         kept.project, kept.store, kept.saved = self._projects[image], store, time.monotonic()
+        kept.called = self._told(layer, kept).called
+        if record.meanings is None and names:
+            self._annotations.rename(layer, names)
         return layer
 
 
@@ -366,12 +412,13 @@ def _load(project: Project, open_already: set[Path]) -> list[_Loaded]:
     return found
 
 
-def _find(image: Image, homes: Sequence[Path]) -> tuple[ImageRecord | None, Project | None]:
+def _find(image: Image, homes: Sequence[Path], wanted: Path | None) -> tuple[ImageRecord | None, Project | None]:
     try:
         record = _record_of(image)
     except Unet3dError:
         return None, None
-    return record, next(iter(find_projects(record, homes)), None)
+    found = find_projects(record, homes)
+    return record, next((project for project in found if project.path == wanted), found[0] if found else None)
 
 
 def _record_of(image: Image) -> ImageRecord:

@@ -7,9 +7,11 @@ threads find out is told by `poll`, which the window calls: signals are emitted 
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - what is registered last is called first
 import os
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from platformdirs import user_log_path
@@ -98,6 +100,7 @@ class Session(DeviceWatch):
         self.annotation = Annotations(lambda: self.runs_folder)
         home = preferences.own_folder / "projects"
         self.project = ProjectKeeper(viewer, self.annotation, home, preferences.projects_folder)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         self.segmentation: Segmentation | None = None
         self.training: Training | None = None
         self.training_pairs: list[Pair] = []
@@ -130,12 +133,21 @@ class Session(DeviceWatch):
             # The full resolution, unless it is chosen otherwise.
             self._level = 0
             self.project.look_at(layer)
-            self.project.watch(self._labels, layer)
             self.image_changed.emit()
             if layer is not None and (self._labels is None or not lies_on(self._labels, layer)):
                 # What was painted on another image is not the annotation of this one.
                 on_it = [other for other in map(unwrap, self.viewer.layers) if self.takes_as_annotation(other)]
                 self.labels = on_it[-1] if on_it else None
+            for other in map(unwrap, self.viewer.layers):
+                self._keep(other)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._keep(unwrap(event.value))
+
+    def _keep(self, layer: Layer) -> None:
+        """Keep what is painted in a layer, chosen or not, if it is annotation of the image."""
+        if self._image is not None and self.takes_as_annotation(layer):
+            self.project.watch(cast("Labels", layer), self._image)
 
     def takes_as_annotation(self, layer: Layer) -> bool:
         """Return whether a labels layer is taken for the annotation without being asked: on the image, by a person."""
@@ -395,8 +407,8 @@ def _save_all() -> None:
         session.project.flush()
 
 
-# Where the program ends without closing its windows.
-atexit.register(_save_all)
+# Where the program ends without closing its windows: before the pools of threads end, which write the chunks.
+getattr(threading, "_register_atexit", atexit.register)(_save_all)
 
 
 def end_session(viewer: Any) -> None:
