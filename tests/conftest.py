@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from napari_unet3d.network.machine.runtime import ENVIRONMENT
+
+# Some tests import Keras themselves, and before any other runs; it computes as it does in the program all the same.
+for _name, _value in ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")

@@ -76,7 +76,7 @@ def test_a_job_gives_the_same_bytes_and_events_in_the_worker_as_in_process(engin
     assert run.state == "done"
     expected = here(job, ours)
     for name in ours:
-        assert ours[name].tobytes() == theirs[name].tobytes()
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
     assert ours["result"].any()
     assert [type(event) for event in events] == [type(event) for event in expected]
     assert [e.box for e in events if isinstance(e, TileDone)] == [e.box for e in expected if isinstance(e, TileDone)]
