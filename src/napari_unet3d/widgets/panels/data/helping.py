@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import CheckBox, Container, FloatSlider, PushButton
+from magicgui.widgets import CheckBox, Container, FloatSlider, Label, PushButton
 
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.widgets.bricks import panel
@@ -44,7 +44,7 @@ class HelpRows(Container):
         self._said = panel.text(tone="quiet")
         rows = [
             panel.row(self.alike, self.in_3d, self.between),
-            panel.row(self.looseness, label="takes less, more"),
+            panel.row(Label(value="fill less, more"), self.looseness),
             self._said,
         ]
         super().__init__(widgets=rows, layout="vertical", labels=False)
