@@ -114,7 +114,7 @@ def main() -> None:
         (kill_workers if options.workers else kill_the_command)(place, killed, options.kills, rng)
         same = contents(whole) == contents(killed)
         left = [path.name for path in killed.parent.iterdir()]
-        print(f"{time.perf_counter() - begun:.0f} s; the bytes are {'the same' if same else 'OTHERS'}; there is {left}")
+        print(f"{time.perf_counter() - begun:.0f} s; the bytes are {'the same' if same else 'different'}; left: {left}")
         sys.exit(not same or left != [killed.name])
 
 
