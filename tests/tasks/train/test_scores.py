@@ -26,7 +26,7 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network.store import load_model
 from napari_unet3d.tasks.events import Note, Validated
 from napari_unet3d.tasks.train.kept.checkpoints import TrainState, write_checkpoint
-from napari_unet3d.tasks.train.kept.history import score_columns, score_row, scores_in
+from napari_unet3d.tasks.train.kept.history import Curves, score_columns, score_row, scores_in
 from napari_unet3d.tasks.train.kept.run_folder import BEST, CHECKPOINT_FILE, HISTORY_FILE, RunFolder
 from napari_unet3d.tasks.train.metrics import card_metrics, metric_texts
 from napari_unet3d.tasks.train.training import TrainResult
@@ -271,3 +271,28 @@ def test_a_later_model_takes_the_place_of_the_best_unless_it_is_clearly_worse(in
     scores = HeldOutScores(0.3, {"dice": (0.8, 0.6)}, (5, 5), (0.5, 0.5), ((0, 1), (0, 1)), interval)
     assert scores.rank == pytest.approx(0.7)
     assert scores.floor == pytest.approx(floor)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([math.nan, 0.0, 0.25, 0.5]), min_size=2, max_size=2), max_size=12),
+    st.lists(st.integers(0, 12), max_size=4),
+)
+def test_the_best_score_is_that_of_all_whenever_it_is_asked_and_after_a_step_back(values, back_to):
+    curves = Curves(Classes(names=("background", "ball")))
+
+    def check():
+        for index in (0, 1):
+            found = [
+                (score.scores["dice"][index], -score.step)
+                for score in curves.scored
+                if score.scores["dice"][index] >= 0
+            ]
+            value, step = max(found, default=(None, 0))
+            assert curves.best(index) == (None if value is None else (value, -step))
+
+    for step, scores in enumerate(values, start=1):
+        curves.scored.append(Validated(step, 1.0, {"dice": tuple(scores)}, (1, 1), is_best=False))
+        check()
+    for step in back_to:
+        curves.forget_after(step)
+        check()

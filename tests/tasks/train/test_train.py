@@ -419,7 +419,7 @@ def test_one_class_alone_is_warned_of():
     labels = np.where(LABELS == 2, 2, 0).astype(np.uint8)
     events = train(with_changes(steps=1), [TrainingPair(IMAGE, labels, MEANINGS)])
     _, seen = run_to_end(events)
-    assert any("Only ball is annotated" in event.text for event in seen if isinstance(event, Note))
+    assert any("Only ball is painted" in event.text for event in seen if isinstance(event, Note))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])

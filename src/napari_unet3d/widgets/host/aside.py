@@ -17,6 +17,18 @@ __all__ = ["Aside", "Every", "Later"]
 _POLL_MS = 15
 
 
+def _timer(milliseconds: int, parent: QWidget | None, method: Callable[[], None]) -> QTimer:
+    """Return a timer that calls a method, and does not hold its object.
+
+    A method, and no function: PySide6 holds that in a circle that Python cannot free, and PyQt6 may call it when
+    Python has freed what it needs.
+    """
+    timer = QTimer(parent)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(method)
+    return timer
+
+
 class Aside:
     """Calls a function in a thread, and takes what it returns in the thread of the window.
 
@@ -36,9 +48,7 @@ class Aside:
         self._last = 0
         self._take: Callable[[Any], None] | None = None
         self._returned: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
-        self._timer = QTimer(parent)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._poll)
+        self._timer = _timer(_POLL_MS, parent, self._poll)
 
     def __call__(self, call: Callable[..., Any], *arguments: Any, take: Callable[[Any], None]) -> None:
         """Call a function in a thread; it returns no exception, and raises none that a user can cause."""
@@ -79,10 +89,12 @@ class Later:
     """
 
     def __init__(self, call: Callable[[], None], milliseconds: int, parent: QWidget | None = None) -> None:
-        self._timer = QTimer(parent)
+        self._wanted = call
+        self._timer = _timer(milliseconds, parent, self._call)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(milliseconds)
-        self._timer.timeout.connect(call)
+
+    def _call(self) -> None:
+        self._wanted()
 
     def __call__(self, *_: Any) -> None:
         """Call the function later, or still later."""
@@ -99,7 +111,7 @@ class Later:
 
 
 class Every:
-    """Calls a function again and again, as long as a widget is there; in the thread of the window.
+    """Calls a function again and again, as long as a widget and this are there; in the thread of the window.
 
     Parameters
     ----------
@@ -112,7 +124,9 @@ class Every:
     """
 
     def __init__(self, call: Callable[[], None], milliseconds: int, parent: QWidget) -> None:
-        timer = QTimer(parent)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(call)
-        timer.start()
+        self._wanted = call
+        self._timer = _timer(milliseconds, parent, self._call)
+        self._timer.start()
+
+    def _call(self) -> None:
+        self._wanted()

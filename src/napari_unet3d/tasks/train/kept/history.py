@@ -111,6 +111,8 @@ class Curves:
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     scored: list[Validated] = field(default_factory=list)
+    # The best of each of what is scored, with minus its step, among as many scores.
+    _best: dict[int, tuple[int, tuple[float, int] | None]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of_history(cls, rows: Iterable[Mapping[str, str]], head: Head) -> Curves:
@@ -141,6 +143,7 @@ class Curves:
         n = sum(at <= step for at in self.steps)
         del self.steps[n:], self.losses[n:]
         self.scored = [score for score in self.scored if score.step <= step]
+        self._best.clear()
 
     def of(self, kind: str, index: int) -> list[float]:
         """Return a score of one of what is scored, from 0 on, after each step of `scored`."""
@@ -148,11 +151,16 @@ class Curves:
 
     def best(self, index: int) -> tuple[float, int] | None:
         """Return the best of the first kind of score of one of what is scored, and its step; None without a score."""
-        values = self.of(self.head.score_kinds[0].name, index)
-        found = [(value, -score.step) for value, score in zip(values, self.scored, strict=True)]
-        # NaN is no score: it, or all but it, is not held out.
-        best, step = max((pair for pair in found if not math.isnan(pair[0])), default=(None, 0))
-        return None if best is None else (best, -step)
+        # It is asked after each step, so those that it has seen are not looked at again.
+        n, best = self._best.get(index, (0, None))
+        kind = self.head.score_kinds[0].name
+        for score in self.scored[n:]:
+            found = (score.scores[kind][index], -score.step)
+            # NaN is no score: it, or all but it, is not held out.
+            if not math.isnan(found[0]) and (best is None or found > best):
+                best = found
+        self._best[index] = len(self.scored), best
+        return None if best is None else (best[0], -best[1])
 
     def trivial(self) -> tuple[float, ...]:
         """Return the first score of each of what is scored for whoever calls all so; nothing before the first score."""

@@ -43,8 +43,8 @@ class HelpRows(Container):
         )
         self._said = panel.text(tone="quiet")
         rows = [
-            panel.row(self.alike, self.in_3d, self.between),
-            panel.row(Label(value="fill less, more"), self.looseness),
+            panel.row(self.alike, self.between),
+            panel.row(Label(value="fill less, more"), self.looseness, self.in_3d),
             self._said,
         ]
         super().__init__(widgets=rows, layout="vertical", labels=False)
