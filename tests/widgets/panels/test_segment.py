@@ -5,15 +5,13 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -28,6 +26,7 @@ from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.layers.volumes import add_layer, layer_data
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.runs.session import Session
+from tests.support.dialogs import answer, chosen_in_the_dialog
 from tests.support.models import random_model
 from tests.support.segmenting import segment
 from tests.tasks.train.test_command import command
@@ -606,41 +605,6 @@ def test_a_file_that_is_not_finished_leaves_nothing_behind_when_the_window_is_cl
     assert list(folder.iterdir())
     session.close()
     qtbot.waitUntil(lambda: not list(folder.iterdir()), timeout=LONG_MS)
-
-
-def answer(button: str):
-    """Click a button of the question that is about to be asked; returns what was asked."""
-    asked = []
-
-    def click() -> None:
-        question = QApplication.activeModalWidget()
-        asked.append(question.text())
-        (wanted,) = [found for found in question.buttons() if found.text().replace("&", "") == button]
-        wanted.click()
-
-    QTimer.singleShot(0, click)
-    return asked
-
-
-def chosen_in_the_dialog(monkeypatch, path, kind="OME-TIFF (*.ome.tif)"):
-    """Let the next dialog of the system return a path; returns where each has begun."""
-    begun = []
-
-    def ask(parent, title, start, filters, **_):
-        begun.append(start)
-        assert kind in filters
-        return str(path), kind
-
-    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", ask)
-    return begun
-
-
-@pytest.fixture
-def folders(monkeypatch, tmp_path):
-    """What napari remembers of folders, without the settings of a person."""
-    settings = SimpleNamespace(application=SimpleNamespace(save_history=[str(tmp_path)]))
-    monkeypatch.setattr("napari.utils.history.get_settings", lambda: settings)
-    return settings.application
 
 
 def test_a_file_that_exists_is_asked_about(qtbot, panel, session, viewer, image, tmp_path, volume, models_folder):

@@ -307,6 +307,21 @@ class Session(DeviceWatch):
             self._image, level=self._level, channels=channels or self.network.channels, position=position
         )
 
+    def labels_volume(self) -> LayerVolume:
+        """Return the volume of the chosen labels, at the position that is shown where they have a fourth axis.
+
+        Raises
+        ------
+        VolumeError
+            If there is none; the message says why.
+        """
+        if self._labels is None:
+            raise VolumeError("Make a new annotation first.")
+        axis, position = extra_axis(self._labels), 0
+        if axis is not None:
+            position = max(0, round(float(self._labels.world_to_data(self.viewer.dims.point)[axis])))
+        return layer_volume(self._labels, position=position)
+
     @property
     def runs_folder(self) -> Path:
         """Return the folder that holds the run folders of training: that of the project, where there is one."""

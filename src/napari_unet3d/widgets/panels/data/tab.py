@@ -30,6 +30,7 @@ from napari_unet3d.widgets.layers.volumes import (
 from napari_unet3d.widgets.panels.data.helping import HelpRows
 from napari_unet3d.widgets.panels.data.meanings import LabelMeanings
 from napari_unet3d.widgets.panels.data.recent import RecentProjects, describe_annotation
+from napari_unet3d.widgets.panels.data.saving import SaveAnnotation
 from napari_unet3d.widgets.runs.annotating import new_annotation, take_brush
 from napari_unet3d.widgets.runs.project import GoneOn
 from napari_unet3d.widgets.runs.session import Session
@@ -108,7 +109,7 @@ class DataPanel(Container):
             text="New annotation",
             tooltip="Make a layer to paint in, with the place and size of the image and the brush ready.",
         )
-        self.help = HelpRows(session)
+        self.help, self.saving = HelpRows(session), SaveAnnotation(session)
         self.meanings = LabelMeanings(session, self._names)
         self._rows = [
             panel.row(self.image, label="Image"),
@@ -122,6 +123,7 @@ class DataPanel(Container):
             panel.row(self.resume, label=""),
             panel.row(self.labels_layer, self.annotate, label="Labels"),
             self._saved,
+            self.saving,
             panel.row(self.class_names, label="classes"),
             self.help,
             self.meanings,

@@ -106,7 +106,7 @@ class SegmentPanel(Container):
             "Paint over what is wrong, and train on.",
             visible=False,
         )
-        self._saved = panel.text(session.saving.sentence)
+        self._saved = panel.text()
         self._below = panel.column(
             self._warning,
             self._plan_text,
@@ -146,6 +146,7 @@ class SegmentPanel(Container):
         self._on_image()
         self._on_model()
         self._on_devices()
+        self._on_saving()
 
     def _replan(self) -> None:
         self._later()
@@ -298,10 +299,11 @@ class SegmentPanel(Container):
             notify_error(error)
 
     def _on_saving(self) -> None:
-        saving = self._session.saving
-        if not saving.is_active and saving.error is None:
-            self._saved_run = self._session.segmentation
-        panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
+        run, saving = self._session.segmentation, self._session.saving
+        told = saving.told(None if run is None else run.layer)
+        if told.sentence and not saving.is_active and told.error is None:
+            self._saved_run = run
+        panel.say(self._saved, told.sentence, tone="plain" if told.error is None else "warning")
         self.update_state()
 
     def _on_save_job(self) -> None:
