@@ -17,6 +17,7 @@ from napari_unet3d.tasks.events import Event, Progress, Started, TileDone
 from napari_unet3d.tasks.jobs.places import IMAGE
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers.placing import place_of, time_text
 from napari_unet3d.widgets.layers.view import refresh_boxes
 from napari_unet3d.widgets.layers.volumes import LayerVolume
 from napari_unet3d.widgets.runs.follow import FollowedRun
@@ -81,6 +82,8 @@ class Segmentation(FollowedRun):
         self._n_written = 0
         self._changed_boxes: list[Box] = []
         self.result = make_result(chosen, choices, overwrite=overwrite)
+        self._place = place_of(chosen, [start for start, _ in self.region])
+        self._shown = self._place.spread(self.result.shown)
         self.layer = self._add_layer()
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -171,10 +174,9 @@ class Segmentation(FollowedRun):
 
     def _add_layer(self) -> Image | Labels:
         card, spec = self.choices.card, self.choices.spec
-        z, y, x = (start for start, _ in self.region)
-        keywords = self.chosen.space.moved((z, y, x)).keywords
+        keywords = dict(self._place.keywords)
         keywords["metadata"] = {"napari-unet3d": {"model": str(self.choices.model), "spec": spec.model_dump()}}
-        data = self.result.shown
+        data, when = self._shown, time_text(self.chosen)
         name = self.chosen.volume.name
         if spec.output == "probabilities":
             shown = card.class_names[self.choices.shown_class]
@@ -182,7 +184,7 @@ class Segmentation(FollowedRun):
                 data,
                 # Otherwise a region 3 voxels wide is taken for a colour image.
                 rgb=False,
-                name=f"{name}, probability of {shown}",
+                name=f"{name}, probability of {shown}{when}",
                 contrast_limits=(0.0, 1.0),
                 colormap="inferno",
                 blending="additive",
@@ -191,7 +193,7 @@ class Segmentation(FollowedRun):
         if not self.choices.has_instances:
             keywords["features"] = class_features(card.class_names)
             keywords["colormap"] = class_colormap(card.class_names)
-        labels = self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
+        labels = self.viewer.add_labels(data, name=f"{name}, segmented{when}", opacity=0.6, **keywords)
         # A file cannot be painted in.
         labels.editable = self.result.place is None
         return labels
@@ -225,15 +227,15 @@ class Segmentation(FollowedRun):
 
     def _show(self) -> None:
         boxes, self._changed_boxes = self._changed_boxes, []
-        if boxes and self.layer.data is self.result.shown:
-            refresh_boxes(self.layer, boxes)
+        if boxes and self.layer.data is self._shown:
+            refresh_boxes(self.layer, boxes, self._place.axis)
 
     def _on_end(self) -> None:
         self._clock = TileClock()
         if self.state != "done":
             return
         self.result.finish()
-        if self.layer.data is self.result.shown:
+        if self.layer.data is self._shown:
             # Clean-up has written everywhere, and thumbnails were left out until now.
             self.layer.refresh()
         elif self.layer in self.viewer.layers:

@@ -86,7 +86,8 @@ class HelpRows(Container):
             yield
         if np.allclose(begun, event.position):
             at = np.rint(np.asarray(layer.world_to_data(event.position))).astype(int)
-            self.fill((int(at[0]), int(at[1]), int(at[2])))
+            z, y, x = (int(at[axis]) for axis in self._session.labels_volume().spatial_axes)
+            self.fill((z, y, x))
 
     def fill(self, voxel: tuple[int, int, int]) -> None:
         """Fill around a voxel (z, y, x) of the annotation."""
