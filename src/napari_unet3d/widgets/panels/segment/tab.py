@@ -14,6 +14,7 @@ from napari_unet3d.network.machine.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
+from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.view import shown_box
 from napari_unet3d.widgets.layers.volumes import LayerVolume, is_illustration, layer_volume
@@ -90,7 +91,7 @@ class SegmentPanel(Container):
         self.form = SegmentForm(session, self._replan)
         self._warning = panel.text(tone="warning")
         self._plan_text = panel.text(tooltip="What Start will do. All tiles together give the bytes of a single pass.")
-        self.start = panel.main_button("Start", "Segment into a new layer, the tiles in view first.")
+        self.start = panel.main_button("Start", START.hint("Segment into a new layer, the tiles in view first."))
         self.cancel = PushButton(text="Cancel", tooltip="Stop after the present tile and keep what is done.")
         self.anew = PushButton(text="Start again", tooltip="Start from the beginning in a new layer.", visible=False)
         self.progress = ProgressBar(min=0, max=1000, value=0, visible=False)
@@ -102,8 +103,10 @@ class SegmentPanel(Container):
         )
         self.correct = PushButton(
             text="Correct here",
-            tooltip="Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
-            "Paint over what is wrong, and train on.",
+            tooltip=CORRECT.hint(
+                "Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
+                "Paint over what is wrong, and train on."
+            ),
             visible=False,
         )
         self._saved = panel.text()

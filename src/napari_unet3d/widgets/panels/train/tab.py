@@ -124,9 +124,7 @@ class TrainPanel(Container):
         self.segment = PushButton(text="Segment with this", tooltip="Choose the best model of this run in Segment.")
         self.correct = PushButton(
             text="Correct here",
-            tooltip=CORRECT.hint(
-                "Copy what the network finds in the middle of the view, where nothing is painted yet."
-            ),
+            tooltip=CORRECT.hint("Copy what is found in the middle of the view, where nothing is painted yet."),
         )
         self._below = panel.column(
             self._plan,
