@@ -126,6 +126,7 @@ class Workbench(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.remembered.keep()
+            self.data.help.release()
             self.deleteLater()
 
 
