@@ -71,7 +71,7 @@ def test_the_commands_open_the_widget_of_the_manifest(manifest):
     from napari_unet3d.widgets.plugin import commands
 
     (widget,) = manifest.contributions.widgets
-    assert (manifest.name, widget.display_name) == (commands.PLUGIN, commands.WIDGET)
+    assert f"{widget.display_name} ({manifest.display_name})" == commands.DOCK
     (command,) = [command for command in manifest.contributions.commands if command.id == widget.command]
     assert command.python_name == "napari_unet3d.widgets.plugin.workbench:Workbench"
 

@@ -5,15 +5,13 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -28,6 +26,7 @@ from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.layers.volumes import add_layer, layer_data
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.runs.session import Session
+from tests.support.dialogs import answer, chosen_in_the_dialog
 from tests.support.models import random_model
 from tests.support.segmenting import segment
 from tests.tasks.train.test_command import command
@@ -499,7 +498,7 @@ def test_numbered_objects_fill_as_classes_and_end_as_instances(
     expected = segment(volume, load_model(models_folder / "small.unet3d"), spec=spec)
     assert expected.max() > 1
     np.testing.assert_array_equal(layer.data, expected)
-    assert "class" not in layer.features
+    assert layer.features["voxels"][1:].tolist() == np.bincount(expected.ravel())[1:].tolist()
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif", ".ome.tif"])
@@ -592,41 +591,6 @@ def test_a_result_can_be_written_to_a_file_and_is_shown_from_there(
     np.testing.assert_array_equal(np.asarray(layer.data[:, :, :]), expected)
     assert written.voxel_size == pytest.approx((0.3, 0.2, 0.1))
     assert written.translate == pytest.approx((5, 6, 7), abs=1e-6) or suffix == ".tif"
-
-
-def answer(button: str):
-    """Click a button of the question that is about to be asked; returns what was asked."""
-    asked = []
-
-    def click() -> None:
-        question = QApplication.activeModalWidget()
-        asked.append(question.text())
-        (wanted,) = [found for found in question.buttons() if found.text().replace("&", "") == button]
-        wanted.click()
-
-    QTimer.singleShot(0, click)
-    return asked
-
-
-def chosen_in_the_dialog(monkeypatch, path, kind="OME-TIFF (*.ome.tif)"):
-    """Let the next dialog of the system return a path; returns where each has begun."""
-    begun = []
-
-    def ask(parent, title, start, filters, **_):
-        begun.append(start)
-        assert kind in filters
-        return str(path), kind
-
-    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", ask)
-    return begun
-
-
-@pytest.fixture
-def folders(monkeypatch, tmp_path):
-    """What napari remembers of folders, without the settings of a person."""
-    settings = SimpleNamespace(application=SimpleNamespace(save_history=[str(tmp_path)]))
-    monkeypatch.setattr("napari.utils.history.get_settings", lambda: settings)
-    return settings.application
 
 
 def test_a_file_that_exists_is_asked_about(qtbot, panel, session, viewer, image, tmp_path, volume, models_folder):

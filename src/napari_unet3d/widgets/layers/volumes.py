@@ -122,6 +122,11 @@ class LayerVolume:
         """Return which axes of the layer are z, y and x."""
         return tuple(axis for axis in range(self.layer.ndim) if axis != self.extra_axis)
 
+    def spatial(self, point: Sequence[float]) -> list[float]:
+        """Return the coordinates along z, y and x of a point of the window."""
+        first = len(point) - self.layer.ndim
+        return [float(point[first + axis]) for axis in self.spatial_axes]
+
     def is_same(self, other: LayerVolume) -> bool:
         """Return whether it is the same voxels of the same layer in the same place."""
         same = self.source is other.source and (self.level, self.position) == (other.level, other.position)
@@ -234,17 +239,28 @@ def labels_like(layer: Labels, image: LayerVolume) -> LayerVolume:
     Raises
     ------
     VolumeError
-        If the layer is no volume, or has no such position.
+        If the layer is no volume, or does not lie at that position.
     """
     extra = extra_axis(layer)
     if extra is None:
         return layer_volume(layer)
-    n, position = int(layer.data.shape[extra]), image.position or 0
-    if position >= n:
+    n, position = int(layer.data.shape[extra]), _position_of(layer, extra, image)
+    if not 0 <= position < n:
+        shown = image.position or 0
+        has = f"has only {n}" if n > 1 else "lies at another one"
         raise VolumeError(
-            f"'{image.layer.name}' is shown at position {position} of its fourth axis; '{layer.name}' has only {n}."
+            f"'{image.layer.name}' is shown at position {shown} of its fourth axis; '{layer.name}' {has}."
         )
     return layer_volume(layer, position=position)
+
+
+def _position_of(layer: Labels, extra: int, image: LayerVolume) -> int:
+    """Return where along the fourth axis of a layer the position of an image lies."""
+    if image.extra_axis is None:
+        return 0
+    voxel = np.zeros(image.layer.ndim)
+    voxel[image.extra_axis] = image.position or 0
+    return math.floor(float(np.asarray(layer.world_to_data(image.layer.data_to_world(voxel)))[extra]) + 0.5)
 
 
 class _At:

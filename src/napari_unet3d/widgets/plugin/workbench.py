@@ -1,4 +1,4 @@
-"""The dock widget "3D U-Net": a strip that shows the engine, and below it a tab for each step of the work."""
+"""The dock widget, "Workbench (3D U-Net)": a strip that shows the engine, and below it a tab for each step."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
 from napari_unet3d.widgets.plugin.remembered import Remembered
+from napari_unet3d.widgets.plugin.shortcuts import listen_to_keys
 from napari_unet3d.widgets.runs.project import GoneOn
 from napari_unet3d.widgets.runs.session import Session, end_session, session_of
 from napari_unet3d.words import amount
@@ -71,6 +72,7 @@ class Workbench(QWidget):
         session.look_for_unfinished()
         if session.preferences.problem:
             notify(session.preferences.problem)
+        listen_to_keys(self)
         # Less cuts off what the tabs say.
         self.setMinimumWidth(MIN_WIDTH)
         QTimer.singleShot(0, warm_labels)
@@ -81,6 +83,11 @@ class Workbench(QWidget):
     def sizeHint(self) -> QSize:
         """Return a width that leaves most of a small screen to the image."""
         return QSize(PANEL_WIDTH, 640)
+
+    @property
+    def tab(self) -> str:
+        """Return the tab in front."""
+        return str(self._tabs.tabText(self._tabs.currentIndex()))
 
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front: "Data", "Train", "Segment", "Sizes" or "Augment"."""
@@ -124,6 +131,7 @@ class Workbench(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.remembered.keep()
+            self.data.help.release()
             self.deleteLater()
 
 

@@ -36,6 +36,8 @@ class Painting:
     voxel_size: tuple[float, float, float]
     translate: tuple[float, float, float]
     unit: str
+    time_axis: int | None
+    time_point: int | None
 
     @property
     def called(self) -> tuple[Any, ...]:
@@ -127,5 +129,7 @@ def save_annotation(project: Project, kept: KeptLayer, told: Painting) -> None:
         voxel_size=told.voxel_size,
         translate=told.translate,
         unit=told.unit,
+        time_axis=told.time_axis,
+        time_point=told.time_point,
     )
     project.update(lambda known: known.with_annotation(record))

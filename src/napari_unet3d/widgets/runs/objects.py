@@ -14,7 +14,6 @@ from napari_unet3d.core.boxes import AXES
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
 
 # More make napari's features, and sorting, slow; the table in the file has them all.
 MOST = 200_000
@@ -92,24 +91,20 @@ def read_objects(
     )
 
 
-def show_object(viewer: ViewerModel, layer: Labels, found: FoundObjects, row: int) -> None:
-    """Bring an object into view: its slice, in the middle, with its label in hand.
+def show_point(viewer: ViewerModel, world: npt.NDArray[np.float64]) -> None:
+    """Bring a point into view: its slice, with the point in the middle.
 
     Parameters
     ----------
     viewer
-        Where the layer is.
-    layer
-        The result.
-    found
-        Its objects.
-    row
-        Which one.
+        What shows it.
+    world
+        (n,) where it lies along the last axes of the window.
     """
-    layer.selected_label = int(found.numbers[row])
-    point = np.asarray(layer.data_to_world(found.places[row]))[-3:]
-    position = list(viewer.dims.point)
-    position[-3:] = point
-    viewer.dims.point = tuple(position)
-    shown = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.displayed]
-    viewer.camera.center = tuple(float(point[axis]) for axis in shown if axis >= 0)
+    first = viewer.dims.ndim - len(world)
+    viewer.dims.point = (*viewer.dims.point[:first], *map(float, world))
+    centre = np.array(viewer.camera.center, float)
+    for at, axis in enumerate(reversed(viewer.dims.displayed), start=1):
+        if axis >= first:
+            centre[-at] = world[axis - first]
+    viewer.camera.center = tuple(map(float, centre))

@@ -28,7 +28,9 @@ from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
 from napari_unet3d.widgets.host.notices import notify, notify_error
 from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
 from napari_unet3d.widgets.layers.meanings import metadata_of, written_meanings
-from napari_unet3d.widgets.layers.volumes import image_path, is_illustration, layer_volume, lies_on, unwrap
+from napari_unet3d.widgets.layers.painting import voxels_of
+from napari_unet3d.widgets.layers.placing import has_one_position, is_time, name_extra_axis, place_of, position_at
+from napari_unet3d.widgets.layers.volumes import extra_axis, image_path, is_illustration, layer_volume, lies_on, unwrap
 from napari_unet3d.widgets.runs.kept_layer import KeptLayer, Painting, save_annotation
 from napari_unet3d.words import duration
 
@@ -227,8 +229,13 @@ class ProjectKeeper:
         z, y, x = (float(abs(n)) for n in found.space.scale)
         tz, ty, tx = (float(n) for n in found.space.translate)
         meanings = known.meanings if known.is_said else written_meanings(layer)
+        # Of one time point the voxels alone are kept, and which one it is.
+        is_of_one = has_one_position(layer)
+        time_axis = time_point = None
+        if is_of_one and image is not None and is_time(image):
+            time_axis, time_point = extra_axis(image), position_at(image, layer.data_to_world((0,) * layer.ndim))
         return Painting(
-            np.asarray(layer.data),
+            voxels_of(found) if is_of_one else np.asarray(layer.data),
             str(layer.name),
             meanings,
             known.class_names or (),
@@ -236,6 +243,8 @@ class ProjectKeeper:
             (z, y, x),
             (tz, ty, tx),
             found.volume.unit,
+            time_axis,
+            time_point,
         )
 
     def _write(self, kept: KeptLayer, told: Painting) -> str:
@@ -360,20 +369,13 @@ class ProjectKeeper:
         self.gone_on.emit(GoneOn(project, tuple(layers), tuple(problems), self.settings))
 
     def _add(self, image: Image, record: AnnotationRecord, store: KeptAnnotation, labels: npt.NDArray[Any]) -> Labels:
-        if record.lies_on_image:
-            place = layer_volume(image).space.keywords
-        else:
-            place = {"scale": record.voxel_size, "translate": record.translate, "units": (record.unit,) * 3}
         names = record.meanings.class_names if record.meanings is not None else record.class_names
         looks: dict[str, Any] = {}
         if record.meanings is not None:
             looks["metadata"] = metadata_of(record.meanings)
             if record.meanings == Meanings.painted(names):
                 looks |= {"colormap": annotation_colormap(names), "features": annotation_features(names)}
-        if labels.ndim == image.ndim == 4:
-            place = {name: getattr(image, name) for name in ("scale", "translate", "units", "axis_labels")}
-        elif labels.ndim != 3:
-            place = {}
+        labels, place = _place_again(image, record, labels)
         layer = unwrap(self.viewer.add_labels(labels, name=record.name, **looks, **place))
         # Where it is chosen by itself, it is kept already.
         self.watch(layer, image)
@@ -383,6 +385,23 @@ class ProjectKeeper:
         if record.meanings is None and names:
             self._annotations.rename(layer, names)
         return layer
+
+
+def _place_again(image: Image, record: AnnotationRecord, labels: npt.NDArray[Any]) -> tuple[Any, dict[str, Any]]:
+    """Return annotation as its layer has it, and where that lies."""
+    if labels.ndim == 4 == image.ndim:
+        return labels, {name: getattr(image, name) for name in ("scale", "translate", "units", "axis_labels")}
+    if labels.ndim != 3:
+        return labels, {}
+    if not record.lies_on_image:
+        return labels, {"scale": record.voxel_size, "translate": record.translate, "units": (record.unit,) * 3}
+    if record.time_axis is not None and image.ndim == 4:
+        name_extra_axis(image, record.time_axis, "t")
+    if record.time_point is None and is_time(image):
+        # It belongs to all of it.
+        return labels, layer_volume(image).space.keywords
+    place = place_of(layer_volume(image, position=record.time_point or 0))
+    return place.spread(labels), place.keywords
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,11 @@ class Choices:
         return self.shown_class if self.spec.output == "probabilities" else None
 
     @property
+    def shows_classes(self) -> bool:
+        """Return whether the layer holds class indices, neither probabilities nor numbers of objects."""
+        return self.spec.output != "probabilities" and not self.has_instances
+
+    @property
     def has_instances(self) -> bool:
         """Return whether objects get numbers."""
         return self.spec.cleanup is not None and self.spec.cleanup.instances

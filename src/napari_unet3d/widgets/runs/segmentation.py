@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.errors import shown
@@ -20,6 +23,7 @@ from napari_unet3d.tasks.jobs.places import IMAGE
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.unfinished import forget_unfinished, remember_unfinished
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers.placing import place_of, time_text
 from napari_unet3d.widgets.layers.view import refresh_boxes
 from napari_unet3d.widgets.layers.volumes import LayerVolume
 from napari_unet3d.widgets.runs.follow import FollowedRun
@@ -96,6 +100,8 @@ class Segmentation(FollowedRun):
         self._folder = TemporaryDirectory(prefix="unet3d-table-") if choices.has_instances else None
         self.table = None if self._folder is None else Path(self._folder.name) / "objects.csv"
         self.result = make_result(chosen, choices)
+        self._place = place_of(chosen, [start for start, _ in self.region])
+        self._shown = self._place.spread(self.result.shown)
         self.layer = self._add_layer()
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -128,6 +134,11 @@ class Segmentation(FollowedRun):
     def is_of(self, chosen: LayerVolume) -> bool:
         """Return whether it segments this volume: the same voxels in the same place."""
         return self.chosen.is_same(chosen)
+
+    def world_of(self, voxel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return where a voxel (z, y, x) of the result lies in the window, along all axes of its layer."""
+        at = voxel if self._place.axis is None else np.insert(voxel, self._place.axis, 0.0)
+        return np.asarray(self.layer.data_to_world(at), float)
 
     def start(self, focus: Box | None = None, *, memory_bytes: int | None = None) -> None:
         """Begin, or go on after a stop or a failure; returns at once.
@@ -192,10 +203,9 @@ class Segmentation(FollowedRun):
 
     def _add_layer(self) -> Image | Labels:
         card, spec = self.choices.card, self.choices.spec
-        z, y, x = (start for start, _ in self.region)
-        keywords = self.chosen.space.moved((z, y, x)).keywords
+        keywords = dict(self._place.keywords)
         keywords["metadata"] = {"napari-unet3d": {"model": str(self.choices.model), "spec": spec.model_dump()}}
-        data = self.result.shown
+        data, when = self._shown, time_text(self.chosen)
         name = self.chosen.volume.name
         if spec.output == "probabilities":
             shown = card.class_names[self.choices.shown_class]
@@ -203,7 +213,7 @@ class Segmentation(FollowedRun):
                 data,
                 # Otherwise a region 3 voxels wide is taken for a colour image.
                 rgb=False,
-                name=f"{name}, probability of {shown}",
+                name=f"{name}, probability of {shown}{when}",
                 contrast_limits=(0.0, 1.0),
                 colormap="inferno",
                 blending="additive",
@@ -212,7 +222,7 @@ class Segmentation(FollowedRun):
         if not self.choices.has_instances:
             keywords["features"] = class_features(card.class_names)
             keywords["colormap"] = class_colormap(card.class_names)
-        labels = self.viewer.add_labels(data, name=f"{name}, segmented", opacity=0.6, **keywords)
+        labels = self.viewer.add_labels(data, name=f"{name}, segmented{when}", opacity=0.6, **keywords)
         # A file cannot be painted in.
         labels.editable = self.result.path is None
         return labels
@@ -248,8 +258,8 @@ class Segmentation(FollowedRun):
 
     def _show(self) -> None:
         boxes, self._changed_boxes = self._changed_boxes, []
-        if boxes and self.layer.data is self.result.shown:
-            refresh_boxes(self.layer, boxes)
+        if boxes and self.layer.data is self._shown:
+            refresh_boxes(self.layer, boxes, self._place.axis)
 
     def _on_end(self) -> None:
         self._clock = TileClock()
@@ -259,7 +269,7 @@ class Segmentation(FollowedRun):
         if self._notes_in is not None and self.result.path is not None:
             forget_unfinished(self._notes_in, self.result.path)
         self._take_objects()
-        if self.layer.data is self.result.shown:
+        if self.layer.data is self._shown:
             # Clean-up has written everywhere, and thumbnails were left out until now.
             self.layer.refresh()
         elif self.layer in self.viewer.layers:

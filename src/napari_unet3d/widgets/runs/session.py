@@ -10,6 +10,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - what is registered last is called first
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -24,10 +25,10 @@ from napari_unet3d.network.store import read_card
 from napari_unet3d.tasks.jobs.unfinished import UnfinishedRun, unfinished_runs
 from napari_unet3d.widgets.host.aside import Aside
 from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
+from napari_unet3d.widgets.layers.placing import has_one_position, is_time, position_at
 from napari_unet3d.widgets.layers.volumes import (
     LayerVolume,
     describe_levels,
-    extra_axis,
     is_illustration,
     is_result,
     layer_volume,
@@ -41,6 +42,7 @@ from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
 from napari_unet3d.widgets.runs.models import ListedModel, own_models
 from napari_unet3d.widgets.runs.project import ProjectKeeper
 from napari_unet3d.widgets.runs.saving import LayerSaving
+from napari_unet3d.widgets.runs.time_points import TimePoints
 from napari_unet3d.words import times
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Session(DeviceWatch):
         What keeps what is painted on disk, and finds it again.
     saving
         What saves layers to files.
+    time_points
+        What looks after labels of one time point while others are shown.
     segmentation, training
         The last runs of this window, or None.
     unfinished
@@ -123,6 +127,7 @@ class Session(DeviceWatch):
         self._unfinished: list[Segmentation] = []
         self.unfinished: list[UnfinishedRun] = []
         self._looking = Aside()
+        self.time_points = TimePoints(self)
 
     @property
     def image(self) -> Image | None:
@@ -295,8 +300,15 @@ class Session(DeviceWatch):
     def _on_preview(self) -> None:
         self.preview_changed.emit()
 
-    def volume(self, *, channels: int | None = None) -> LayerVolume:
+    def volume(self, *, channels: int | None = None, beside: Labels | None = None) -> LayerVolume:
         """Return the volume of the chosen image, with the channels of the chosen model or as many as are asked for.
+
+        Parameters
+        ----------
+        channels
+            How many channels.
+        beside
+            Labels of one time point: that is taken, whichever is shown.
 
         Raises
         ------
@@ -306,14 +318,25 @@ class Session(DeviceWatch):
         reason = why_no_volume(self._image)
         if self._image is None or reason is not None:
             raise VolumeError(reason or "")
-        axis = extra_axis(self._image)
-        position = 0
-        if axis is not None:
-            point = self._image.world_to_data(self.viewer.dims.point)
-            position = max(0, round(float(point[axis])))
+        point: Sequence[float] = self.viewer.dims.point
+        if beside is not None and has_one_position(beside) and is_time(self._image):
+            point = tuple(map(float, beside.data_to_world((0,) * beside.ndim)))
+        position = max(0, position_at(self._image, point))
         return layer_volume(
             self._image, level=self._level, channels=channels or self.network.channels, position=position
         )
+
+    def labels_volume(self) -> LayerVolume:
+        """Return the volume of the chosen labels, at the position that is shown where they have a fourth axis.
+
+        Raises
+        ------
+        VolumeError
+            If there is none; the message says why.
+        """
+        if self._labels is None:
+            raise VolumeError("Make a new annotation first.")
+        return layer_volume(self._labels, position=max(0, position_at(self._labels, self.viewer.dims.point)))
 
     @property
     def runs_folder(self) -> Path:
@@ -378,7 +401,16 @@ def _events(layer: Image | None) -> list[Any]:
     if layer is None:
         return []
     events = layer.events
-    return [events.data, events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
+    return [
+        events.data,
+        events.scale,
+        events.translate,
+        events.rotate,
+        events.shear,
+        events.affine,
+        events.units,
+        events.axis_labels,
+    ]
 
 
 # How long a worker may take to keep what was learnt, after the window has closed.

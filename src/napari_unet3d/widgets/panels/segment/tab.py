@@ -16,6 +16,7 @@ from napari_unet3d.network.model import check_channels
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
+from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.view import shown_box
 from napari_unet3d.widgets.layers.volumes import (
@@ -109,7 +110,7 @@ class SegmentPanel(Container):
         self.unfinished = GoingOn(session, self.form, self._begin_what_is_set)
         self._warning = panel.text(tone="warning")
         self._plan_text = panel.text(tooltip="What Start will do. All tiles together give the bytes of a single pass.")
-        self.start = panel.main_button("Start", "Segment into a new layer, the tiles in view first.")
+        self.start = panel.main_button("Start", START.hint("Segment into a new layer, the tiles in view first."))
         self.cancel = PushButton(text="Cancel", tooltip="Stop after the present tile and keep what is done.")
         self.anew = PushButton(text="Start again", tooltip="Start from the beginning in a new layer.", visible=False)
         self.progress = ProgressBar(min=0, max=1000, value=0, visible=False)
@@ -121,11 +122,13 @@ class SegmentPanel(Container):
         )
         self.correct = PushButton(
             text="Correct here",
-            tooltip="Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
-            "Paint over what is wrong, and train on.",
+            tooltip=CORRECT.hint(
+                "Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
+                "Paint over what is wrong, and train on."
+            ),
             visible=False,
         )
-        self._saved = panel.text(session.saving.sentence)
+        self._saved = panel.text()
         self.objects = ObjectsPart(session)
         self._below = panel.column(
             self._warning,
@@ -168,6 +171,7 @@ class SegmentPanel(Container):
         self._on_image()
         self._on_model()
         self._on_devices()
+        self._on_saving()
 
     def _replan(self) -> None:
         self._later()
@@ -340,10 +344,11 @@ class SegmentPanel(Container):
             notify_error(error)
 
     def _on_saving(self) -> None:
-        saving = self._session.saving
-        if not saving.is_active and saving.error is None:
-            self._saved_run = self._session.segmentation
-        panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
+        run, saving = self._session.segmentation, self._session.saving
+        told = saving.told(None if run is None else run.layer)
+        if told.sentence and not saving.is_active and told.error is None:
+            self._saved_run = run
+        panel.say(self._saved, told.sentence, tone="plain" if told.error is None else "warning")
         self.update_state()
 
     def _on_save_job(self) -> None:

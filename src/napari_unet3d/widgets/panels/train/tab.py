@@ -16,8 +16,9 @@ from napari_unet3d.tasks.train.choosing import TrainChoices
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.class_table import ClassTable
+from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
-from napari_unet3d.widgets.layers.volumes import n_channels
+from napari_unet3d.widgets.layers.volumes import labels_like, n_channels
 from napari_unet3d.widgets.panels.train.form import TrainForm
 from napari_unet3d.widgets.panels.train.state import (
     MORE_STEPS,
@@ -105,7 +106,7 @@ class TrainPanel(Container):
         self.form = TrainForm(self._changed, lambda: self._session.augment)
         self._plan = panel.text()
         self._doubts = panel.text(tone="warning")
-        self.start = panel.main_button("Start", "Start training. You can use napari meanwhile.")
+        self.start = panel.main_button("Start", START.hint("Start training. You can use napari meanwhile."))
         self.stop = PushButton(text="Stop", tooltip="Stop after the present step and keep everything that was learnt.")
         self.train_on = PushButton(
             text="Train on", tooltip="Start a new run from this model, with all that is painted now."
@@ -123,7 +124,7 @@ class TrainPanel(Container):
         self.segment = PushButton(text="Segment with this", tooltip="Choose the best model of this run in Segment.")
         self.correct = PushButton(
             text="Correct here",
-            tooltip="Copy what the network finds around the cursor into the annotation, where nothing is painted yet.",
+            tooltip=CORRECT.hint("Copy what is found in the middle of the view, where nothing is painted yet."),
         )
         self._below = panel.column(
             self._plan,
@@ -196,7 +197,7 @@ class TrainPanel(Container):
             raise SpecError("Say in the tab Data what the labels mean.")
         card = session.card if self._takes_model() else None
         n = self._n_channels() if card is None else card.network.channels
-        return Pair(session.volume(channels=n), labels, meanings)
+        return Pair(session.volume(channels=n, beside=labels), labels, meanings)
 
     def _n_channels(self) -> int:
         image = self._session.image
@@ -269,7 +270,7 @@ class TrainPanel(Container):
     def _on_add(self) -> None:
         try:
             pair = self._chosen()
-            self._session.annotation.watch(pair.labels, pair.image.position or 0)
+            self._session.annotation.watch(pair.labels, labels_like(pair.labels, pair.image).position or 0)
             if all(old.labels is not pair.labels for old in self._session.training_pairs):
                 self._session.training_pairs.append(pair)
         except Unet3dError as error:
