@@ -23,7 +23,7 @@ from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
 from napari_unet3d.widgets.plugin.remembered import Remembered
 from napari_unet3d.widgets.plugin.shortcuts import listen_to_keys
-from napari_unet3d.widgets.runs.project import GoneOn
+from napari_unet3d.widgets.runs.project_opening import GoneOn
 from napari_unet3d.widgets.runs.session import Session, end_session, session_of
 from napari_unet3d.words import amount
 
@@ -218,7 +218,7 @@ class _CloseWatch(QObject):
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Look once the window has decided: it may ask, and stay open."""
         if event.type() == QEvent.Type.Close:
-            session_of(self._viewer).project.flush()
+            session_of(self._viewer).project.flush(waits=False)
             # Not a method of this object, which goes with the window.
             window, viewer = weakref.ref(watched), weakref.ref(self._viewer)
             QTimer.singleShot(0, partial(_end_if_closed, window, viewer))

@@ -39,6 +39,7 @@ from napari_unet3d.widgets.layers.volumes import (
 )
 from napari_unet3d.widgets.runs.annotation import Annotations
 from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
+from napari_unet3d.widgets.runs.last_writing import wait_for_writing
 from napari_unet3d.widgets.runs.models import ListedModel, own_models
 from napari_unet3d.widgets.runs.project import ProjectKeeper
 from napari_unet3d.widgets.runs.saving import LayerSaving
@@ -454,6 +455,7 @@ def session_of(viewer: Any) -> Session:
 def _save_all() -> None:
     for session in list(_sessions.values()):
         session.project.flush()
+    wait_for_writing()
 
 
 # Where the program ends without closing its windows: before the pools of threads end, which write the chunks.

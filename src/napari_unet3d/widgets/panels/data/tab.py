@@ -35,7 +35,7 @@ from napari_unet3d.widgets.panels.data.meanings import LabelMeanings
 from napari_unet3d.widgets.panels.data.recent import RecentProjects, describe_annotation
 from napari_unet3d.widgets.panels.data.saving import SaveAnnotation
 from napari_unet3d.widgets.runs.annotating import new_annotation, take_brush
-from napari_unet3d.widgets.runs.project import GoneOn
+from napari_unet3d.widgets.runs.project_opening import GoneOn
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.widgets.runs.survey import Findings, survey_image
 from napari_unet3d.words import amount, times
@@ -107,7 +107,7 @@ class DataPanel(Container):
         self.sample = PushButton(
             text="Try the sample", tooltip="Open a small image of neurons with its true mask, made by a program."
         )
-        self.recent = RecentProjects(session, self.open_image)
+        self.recent = RecentProjects(session, self.open_image, self._on_recent)
         self.unfinished = UnfinishedRuns(session.going_on.emit)
         self._elsewhere, self._saved = panel.text(tone="warning"), panel.text(tone="quiet")
         self.annotate = PushButton(
@@ -240,6 +240,9 @@ class DataPanel(Container):
         is_missing = session.labels is None or session.time_points.is_elsewhere(session.labels)
         return session.image is not None and is_missing and session.project.offered is None
 
+    def _on_recent(self) -> None:
+        self._show_next_step(has_image=self.annotate.enabled)
+
     def _on_project(self) -> None:
         self._show_next_step(has_image=self.annotate.enabled)
         self._show_saved()
@@ -250,10 +253,7 @@ class DataPanel(Container):
 
     def go_on(self) -> None:
         """Open what was painted on this image before."""
-        try:
-            self._session.project.go_on()
-        except Unet3dError as error:
-            notify_error(error)
+        self._session.project.go_on()
 
     def _on_gone_on(self, found: GoneOn) -> None:
         for problem in found.problems:

@@ -354,7 +354,7 @@ class TrainPanel(Container):
             if chosen is None:
                 return
             # The first stroke may be a moment old, and its project holds the run.
-            session.project.flush()
+            session.project.begin(pairs[0].image.layer)
             folder = new_run_folder(session.runs_folder, pairs[0].image.layer.name)
             n_painted = sum(voxels_painted(pairs, session.annotation))
             run = Training(session.viewer, session.engine, pairs, chosen, folder, start, n_painted)
