@@ -26,7 +26,7 @@ class UnfinishedRuns(Container):
         self._runs: list[UnfinishedRun] = []
         self.buttons: list[PushButton] = []
         for index in range(_SHOWN):
-            button = PushButton(text="", visible=False)
+            button = PushButton(text="", tooltip="Go on with a segmentation that was not finished.", visible=False)
             button.changed.connect(lambda *_, index=index: go_on(self._runs[index]))
             self.buttons.append(button)
         super().__init__(widgets=self.buttons, labels=False, label="")

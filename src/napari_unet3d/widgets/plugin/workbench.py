@@ -97,6 +97,7 @@ class Workbench(QWidget):
 
     def _on_gone_on(self, found: GoneOn) -> None:
         self.remembered.restore(found.settings)
+        self.train.earlier.show_unfinished()
 
     def _on_going_on(self, _: Any) -> None:
         self.show_tab("Segment")

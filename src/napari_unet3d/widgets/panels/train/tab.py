@@ -12,13 +12,13 @@ from magicgui.widgets import CheckBox, ComboBox, Container, ProgressBar, PushBut
 from napari_unet3d.core.annotation.validation import KEPT
 from napari_unet3d.errors import SpecError, Unet3dError
 from napari_unet3d.tasks.speeds import known_training_speed
-from napari_unet3d.tasks.train.choosing import TrainChoices
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.class_table import ClassTable
 from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.volumes import labels_like, n_channels
+from napari_unet3d.widgets.panels.train.earlier import EarlierRuns
 from napari_unet3d.widgets.panels.train.form import TrainForm
 from napari_unet3d.widgets.panels.train.state import (
     MORE_STEPS,
@@ -81,6 +81,7 @@ class TrainPanel(Container):
         self.native.layout().addStretch()
         self._later = panel.Later(self.look, _LOOK_MS, self.native)
         self._draw_later = panel.Later(self._draw_news, _DRAW_MS, self.native)
+        self.earlier = EarlierRuns(session, self.form, self.pairs, self.native)
         self._connect()
         self.update_state()
 
@@ -153,7 +154,7 @@ class TrainPanel(Container):
             (self.segment, self._on_segment),
             (self.correct, self.correct_here),
             (self.form.save_job, self._on_save_job),
-            (self.form.open_run, self._on_open_run),
+            (self.form.open_run, self.earlier.ask),
         ):
             button.changed.connect(lambda *_, call=call: call())
         self.live.changed.connect(self._on_live)
@@ -390,28 +391,6 @@ class TrainPanel(Container):
             self.begin(run.best, spec=choose_corrections(run, self.pairs(), steps=steps))
         except Unet3dError as error:
             notify_error(error)
-
-    def _on_open_run(self) -> None:
-        from qtpy.QtWidgets import QFileDialog
-
-        start = str(self._session.runs_folder)
-        if folder := QFileDialog.getExistingDirectory(self.native, "The folder of a training run", start):
-            self.open_run(Path(folder))
-
-    def open_run(self, folder: Path) -> None:
-        """Show a run that was begun earlier as the run of this window, with its choices in the form."""
-        session = self._session
-        try:
-            if session.training is not None and session.training.is_active:
-                raise SpecError("Stop the run that is going on first.")
-            run = Training.opened(session.viewer, session.engine, self.pairs(), folder)
-        except Unet3dError as error:
-            notify_error(error)
-            return
-        run.n_painted = sum(voxels_painted(run.pairs, session.annotation))
-        self.form.choices = TrainChoices.of(run.spec)
-        session.show_training(run)
-        self._later()
 
     def _on_stop(self) -> None:
         if self._session.training is not None:
