@@ -593,20 +593,6 @@ def test_a_result_can_be_written_to_a_file_and_is_shown_from_there(
     assert written.translate == pytest.approx((5, 6, 7), abs=1e-6) or suffix == ".tif"
 
 
-def test_a_file_that_is_not_finished_leaves_nothing_behind_when_the_window_is_closed(
-    qtbot, panel, session, image, tmp_path
-):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    panel.form.place.value = folder / "result.zarr"
-    small_tiles(panel)
-    panel.start.native.click()
-    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
-    assert list(folder.iterdir())
-    session.close()
-    qtbot.waitUntil(lambda: not list(folder.iterdir()), timeout=LONG_MS)
-
-
 def test_a_file_that_exists_is_asked_about(qtbot, panel, session, viewer, image, tmp_path, volume, models_folder):
     path = tmp_path / "there.tif"
     path.write_bytes(b"mine")

@@ -349,10 +349,19 @@ def add_layer(viewer: ViewerModel, made: LayerData) -> Image | Labels:
     return unwrap(add(data, **keywords))
 
 
-def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerData:
+def layer_data(volume: Volume, *, kind: str = "image", name: str = "", place: OnDisk | None = None) -> LayerData:
     """Return a volume as napari's readers give it: data, keywords, and the kind of layer.
 
     Reads a part of the volume to choose its contrast, so not in the thread of the window.
+
+    Parameters
+    ----------
+    volume
+        From `read_volume`.
+    kind, name
+        Of the layer.
+    place
+        Where the volume lies on disk, where it is not all of its file; None is its path.
     """
     keywords: dict[str, Any] = {
         "name": name or volume.name,
@@ -371,7 +380,7 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerD
         keywords["units"] = ("pixel", *keywords["units"])
         keywords["axis_labels"] = ("c", *AXES)
     elif volume.is_lazy and volume.path:
-        _on_disk[data] = OnDisk(path=os.path.abspath(volume.path))
+        _on_disk[data] = place or OnDisk(path=os.path.abspath(volume.path))
     if kind == "image":
         low, high = _contrast(volume)
         keywords["contrast_limits"] = (low, high)

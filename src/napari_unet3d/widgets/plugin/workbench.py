@@ -68,6 +68,8 @@ class Workbench(QWidget):
         self.remembered = Remembered(session, self._tabs, self.train.form, self.segment.form)
         panel.listen(self.data, session.project.gone_on, self._on_gone_on)
         panel.listen(self.data, session.project.flushing, self.remembered.keep)
+        panel.listen(self.data, session.going_on, self._on_going_on)
+        session.look_for_unfinished()
         if session.preferences.problem:
             notify(session.preferences.problem)
         listen_to_keys(self)
@@ -95,6 +97,9 @@ class Workbench(QWidget):
 
     def _on_gone_on(self, found: GoneOn) -> None:
         self.remembered.restore(found.settings)
+
+    def _on_going_on(self, _: Any) -> None:
+        self.show_tab("Segment")
 
     def _on_tab(self, name: str) -> None:
         if name in ("Train", "Augment"):

@@ -22,6 +22,8 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import read_card
+from napari_unet3d.tasks.jobs.unfinished import UnfinishedRun, unfinished_runs
+from napari_unet3d.widgets.host.aside import Aside
 from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
 from napari_unet3d.widgets.layers.placing import has_one_position, is_time, position_at
 from napari_unet3d.widgets.layers.volumes import (
@@ -83,6 +85,8 @@ class Session(DeviceWatch):
         What looks after labels of one time point while others are shown.
     segmentation, training
         The last runs of this window, or None.
+    unfinished
+        Segmentations of earlier windows that can go on, once somebody has looked for them.
     training_pairs
         The images with their annotation that were put on the list of the tab Train.
     """
@@ -94,6 +98,8 @@ class Session(DeviceWatch):
     preview_changed = Signal()
     training_changed = Signal()
     augment_changed = Signal()
+    unfinished_changed = Signal()
+    going_on = Signal(object)
 
     def __init__(
         self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
@@ -121,6 +127,8 @@ class Session(DeviceWatch):
         self._weights = ""
         self._unfinished: list[Segmentation] = []
         self.time_points = TimePoints(self)
+        self.unfinished: list[UnfinishedRun] = []
+        self._looking = Aside()
 
     @property
     def image(self) -> Image | None:
@@ -342,10 +350,19 @@ class Session(DeviceWatch):
         """Return the user's models, newest first: those in the models folder, and those of training runs."""
         return own_models(self.preferences.models_folder, {self.runs_folder, self.preferences.own_folder / "runs"})
 
+    def look_for_unfinished(self) -> None:
+        """Find out, in a thread, which segmentations can go on."""
+        self._looking(unfinished_runs, self.preferences.unfinished_folder, take=self._on_unfinished)
+
+    def _on_unfinished(self, found: list[UnfinishedRun]) -> None:
+        if found != self.unfinished:
+            self.unfinished = found
+            self.unfinished_changed.emit()
+
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
         self.segmentation = run
-        self._unfinished = [*(old for old in self._unfinished if old.holds_file), run]
+        self._unfinished = [*(old for old in self._unfinished if old.is_unfinished_file), run]
         self.segmentation_changed.emit()
 
     def begin_training(self, run: Training) -> None:

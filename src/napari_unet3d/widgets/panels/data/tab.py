@@ -17,6 +17,7 @@ from napari_unet3d.tasks.projects.record import image_file
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
 from napari_unet3d.volumes.space.places import in_one_place
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.bricks.unfinished import UnfinishedRuns
 from napari_unet3d.widgets.host.notices import notify, notify_error
 from napari_unet3d.widgets.layers.placing import is_time
 from napari_unet3d.widgets.layers.resizing import resize_voxels
@@ -107,6 +108,7 @@ class DataPanel(Container):
             text="Try the sample", tooltip="Open a small image of neurons with its true mask, made by a program."
         )
         self.recent = RecentProjects(session, self.open_image, self._on_recent)
+        self.unfinished = UnfinishedRuns(session.going_on.emit)
         self._elsewhere, self._saved = panel.text(tone="warning"), panel.text(tone="quiet")
         self.annotate = PushButton(
             text="New annotation",
@@ -119,6 +121,7 @@ class DataPanel(Container):
             panel.row(self.open, self.open_folder, label=""),
             panel.row(self.sample, label=""),
             self.recent,
+            self.unfinished,
             self._facts,
             self.fourth_axis,
             panel.row(*self.voxel_size, self.unit, label="voxel size"),
@@ -144,6 +147,7 @@ class DataPanel(Container):
         panel.listen(self, session.viewer.dims.events.current_step, self._on_step)
         panel.listen(self, session.project.changed, self._on_project)
         panel.listen(self, session.project.gone_on, self._on_gone_on)
+        panel.listen(self, session.unfinished_changed, self._on_unfinished)
         self.resume.changed.connect(lambda: self.go_on())
         self.open.changed.connect(lambda: self._on_open(folder=False))
         self.open_folder.changed.connect(lambda: self._on_open(folder=True))
@@ -222,6 +226,7 @@ class DataPanel(Container):
         panel.highlight(self.annotate, has_image and self._is_annotate_next())
         self.sample.visible = not has_image
         self.recent.visible = not has_image and self.recent.has_any
+        self.unfinished.visible = not has_image and self.unfinished.has_any
         self.resume.visible = offered is not None
         if offered is not None:
             self.resume.text = f"Go on with {describe_annotation(offered)}"
@@ -230,6 +235,10 @@ class DataPanel(Container):
         session = self._session
         is_missing = session.labels is None or session.time_points.is_elsewhere(session.labels)
         return session.image is not None and is_missing and session.project.offered is None
+
+    def _on_unfinished(self) -> None:
+        self.unfinished.show_runs(self._session.unfinished)
+        self._show_next_step(has_image=self.annotate.enabled)
 
     def _on_recent(self) -> None:
         self._show_next_step(has_image=self.annotate.enabled)
@@ -306,7 +315,7 @@ class DataPanel(Container):
         if folder:
             path = QFileDialog.getExistingDirectory(self.native, "A folder of slices, a sample, or a Zarr")
         else:
-            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5);;All files (*)"
+            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5 *.ims);;All files (*)"
             path, _ = QFileDialog.getOpenFileName(self.native, "A volume", "", kinds)
         if path:
             self.open_path(path)
