@@ -66,8 +66,8 @@ class BeingWritten(LazyArray):
         if self._path is None:
             return np.zeros(box_shape(box), self.dtype)
         try:
-            is_zarr = self._path.suffix.lower() == ".zarr"
-            values = self._read_zarr(self._path, box) if is_zarr else self._read_tiff(self._path, box)
+            read = self._read_zarr if self._path.is_dir() else self._read_tiff
+            values = read(self._path, box)
             seen = values if self._view is None else self._view(values)
             return seen.astype(self.dtype, copy=False)
         except Exception as error:

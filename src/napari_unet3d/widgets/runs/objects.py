@@ -11,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet3d.core.boxes import AXES
-from napari_unet3d.widgets.layers.volumes import extra_axis
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
 
 # More make napari's features, and sorting, slow; the table in the file has them all.
 MOST = 200_000
@@ -93,24 +91,20 @@ def read_objects(
     )
 
 
-def show_object(viewer: ViewerModel, layer: Labels, found: FoundObjects, row: int) -> None:
-    """Bring an object into view: its slice, in the middle, with its label in hand.
+def show_point(viewer: ViewerModel, world: npt.NDArray[np.float64]) -> None:
+    """Bring a point into view: its slice, with the point in the middle.
 
     Parameters
     ----------
     viewer
-        Where the layer is.
-    layer
-        The result.
-    found
-        Its objects.
-    row
-        Which one.
+        What shows it.
+    world
+        (n,) where it lies along the last axes of the window.
     """
-    layer.selected_label = int(found.numbers[row])
-    axis = extra_axis(layer)
-    voxel = found.places[row] if axis is None else np.insert(found.places[row], axis, 0)
-    position = list(viewer.dims.point)
-    position[-layer.ndim :] = map(float, layer.data_to_world(voxel))
-    viewer.dims.point = tuple(position)
-    viewer.camera.center = tuple(position[at] for at in viewer.dims.displayed)
+    first = viewer.dims.ndim - len(world)
+    viewer.dims.point = (*viewer.dims.point[:first], *map(float, world))
+    centre = np.array(viewer.camera.center, float)
+    for at, axis in enumerate(reversed(viewer.dims.displayed), start=1):
+        if axis >= first:
+            centre[-at] = world[axis - first]
+    viewer.camera.center = tuple(map(float, centre))

@@ -12,6 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.errors import shown
@@ -131,6 +134,11 @@ class Segmentation(FollowedRun):
     def is_of(self, chosen: LayerVolume) -> bool:
         """Return whether it segments this volume: the same voxels in the same place."""
         return self.chosen.is_same(chosen)
+
+    def world_of(self, voxel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return where a voxel (z, y, x) of the result lies in the window, along all axes of its layer."""
+        at = voxel if self._place.axis is None else np.insert(voxel, self._place.axis, 0.0)
+        return np.asarray(self.layer.data_to_world(at), float)
 
     def start(self, focus: Box | None = None, *, memory_bytes: int | None = None) -> None:
         """Begin, or go on after a stop or a failure; returns at once.

@@ -126,9 +126,9 @@ class Session(DeviceWatch):
         self._card: ModelCard | None = None
         self._weights = ""
         self._unfinished: list[Segmentation] = []
-        self.time_points = TimePoints(self)
         self.unfinished: list[UnfinishedRun] = []
         self._looking = Aside()
+        self.time_points = TimePoints(self)
 
     @property
     def image(self) -> Image | None:

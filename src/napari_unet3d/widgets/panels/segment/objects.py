@@ -12,7 +12,7 @@ from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.sorted_table import Column, SortedTable
 from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
 from napari_unet3d.widgets.host.notices import notify_error, tell
-from napari_unet3d.widgets.runs.objects import FoundObjects, show_object
+from napari_unet3d.widgets.runs.objects import FoundObjects, show_point
 from napari_unet3d.widgets.runs.segmentation import Segmentation
 from napari_unet3d.widgets.runs.session import Session
 
@@ -59,7 +59,8 @@ class ObjectsPart(Container):
 
     def _on_chosen(self, row: int) -> None:
         if self._run is not None and self._shown is not None:
-            show_object(self._session.viewer, self._run.layer, self._shown, row)
+            self._run.layer.selected_label = int(self._shown.numbers[row])
+            show_point(self._session.viewer, self._run.world_of(self._shown.places[row]))
 
     def _on_save(self) -> None:
         run = self._run
