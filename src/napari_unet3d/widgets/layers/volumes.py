@@ -386,7 +386,9 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "", place: On
         keywords["contrast_limits"] = (low, high)
         # Otherwise a volume 3 or 4 voxels wide is taken for a colour image.
         keywords["rgb"] = False
-        if len(volume.data.shape) == 3 and volume.is_lazy and (levels := read_coarser(volume)):
+        if volume.is_lazy and (levels := read_coarser(volume)):
+            if len(volume.data.shape) == 4:
+                return [data, *(_ChannelsFirst(level.data) for level in levels)], {**keywords, "multiscale": True}, kind
             for level in levels:
                 _on_disk[level.data] = OnDisk(path=os.path.abspath(level.path))
             return [data, *(level.data for level in levels)], {**keywords, "multiscale": True}, kind

@@ -231,14 +231,14 @@ class DataPanel(Container):
         if offered is not None:
             self.resume.text = f"Go on with {describe_annotation(offered)}"
 
-    def _on_unfinished(self) -> None:
-        self.unfinished.show_runs(self._session.unfinished)
-        self._show_next_step(has_image=self.annotate.enabled)
-
     def _is_annotate_next(self) -> bool:
         session = self._session
         is_missing = session.labels is None or session.time_points.is_elsewhere(session.labels)
         return session.image is not None and is_missing and session.project.offered is None
+
+    def _on_unfinished(self) -> None:
+        self.unfinished.show_runs(self._session.unfinished)
+        self._show_next_step(has_image=self.annotate.enabled)
 
     def _on_recent(self) -> None:
         self._show_next_step(has_image=self.annotate.enabled)
@@ -315,7 +315,7 @@ class DataPanel(Container):
         if folder:
             path = QFileDialog.getExistingDirectory(self.native, "A folder of slices, a sample, or a Zarr")
         else:
-            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5);;All files (*)"
+            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5 *.ims);;All files (*)"
             path, _ = QFileDialog.getOpenFileName(self.native, "A volume", "", kinds)
         if path:
             self.open_path(path)
