@@ -87,6 +87,8 @@ def predict_file(
     Unet3dError
         As `segment_into`.
     """
+    from napari_unet3d.network.machine.devices import select_device
+
     model.check_channels(volume.n_channels)
     check_apart(volume, path)
     region = spec.region or Box.whole(volume.shape)
@@ -98,15 +100,17 @@ def predict_file(
         path=Path(path), voxel_size=volume.voxel_size, unit=volume.unit, translate=begins, overwrite=overwrite
     )
     found = place.describe(volume.shape, spec, model.card)
-    found = replace(found, made_by=made_by(model, spec))
     if table is not None:
         check_table(table, spec, overwrite=overwrite)
     if computer is not None and found.target.suffix.lower() != ".zarr":
         raise OutputError(f"{shown(found.target)}: several workers write a .zarr, whose files they do not share.")
     with Ledger(found.target) as ledger:
+        computed_in = select_device(spec.device, spec.precision).computes_in
         if computer is not None and source is not None:
-            share = computer.look(source, ledger.folder / "probe")
-            spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or share})
+            workers = computer.look(source, ledger.folder / "probe", spec.precision)
+            spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or workers.memory})
+            computed_in = workers.computes_in
+        found = replace(found, made_by=made_by(model, spec, computed_in))
         begun = yield from _begin(volume, model, spec, ledger, found, overwrite=overwrite, resume=resume)
         found = replace(found, blocks=begun.layout.blocks)
         objects = None if table is None else ObjectTable(model.spec.classes)
@@ -183,7 +187,7 @@ def _begin(
             f"{shown(ledger.folder)} holds {len(ledger):,} finished tiles of a run that was stopped. "
             "Go on with it (--resume), or begin again (--overwrite)."
         )
-    device = select_device(spec.device)
+    device = select_device(spec.device, spec.precision)
     writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
 
     def plan_with(tile_shape: Shape | None, memory: int | None) -> TilePlan:
@@ -247,11 +251,14 @@ def segment_to(
     Unet3dError
         As `segment_into`.
     """
+    from napari_unet3d.network.machine.devices import select_device
+
     z, y, x = voxels.shape[:3]
+    device = select_device(spec.device, spec.precision)
     found = place.describe((z, y, x), spec, model.card, only_class=only_class)
     writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
-    plan = plan_prediction((z, y, x), model, spec, volume=voxels, sink=writing)
-    found = replace(found, made_by=made_by(model, spec), blocks=plan.blocks)
+    plan = plan_prediction((z, y, x), model, spec, device, volume=voxels, sink=writing)
+    found = replace(found, made_by=made_by(model, spec, device.computes_in), blocks=plan.blocks)
     with open_outputs(place, found, done) as (output, evidence):
         sinks = Sinks(one_class(output, only_class, model.spec.classes), evidence)
         result = yield from segment_into(voxels, model, spec, sinks, plan=plan, focus=focus, done=done)
