@@ -14,7 +14,7 @@ import psutil
 from napari_unet3d.errors import DeviceError
 from napari_unet3d.network.machine import runtime
 from napari_unet3d.network.machine.device import Device as Device
-from napari_unet3d.network.machine.device import Precision
+from napari_unet3d.network.machine.device import Precision as Precision
 
 # The rest is for what else runs, and for what a prediction of memory misses.
 USABLE_SHARE = 0.75
