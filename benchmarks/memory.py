@@ -1,6 +1,6 @@
 """Does the predicted memory of one pass hold?
 
-    python benchmarks/memory.py [--only-cubes]
+    python benchmarks/memory.py [--only-cubes] [--precision bfloat16]
 
 Predicted (`geometry.peak_bytes`) over measured, for each input in a fresh process: the peak of its resident memory
 over two calls, less what it had before the network was built, TensorFlow being loaded and warm. For cubes of 92 to 300
@@ -41,12 +41,12 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak << 10
 
 
-def measure(size: int, spec: NetworkSpec) -> int:
+def measure(size: int, spec: NetworkSpec, precision: str) -> int:
     """Return the bytes that two passes over a cube take at their worst moment, in this process."""
     from napari_unet3d.network.machine.devices import select_device
     from napari_unet3d.network.predictor import Predictor
 
-    device = select_device("cpu")
+    device = select_device("cpu", precision)
     tiny = NetworkSpec(blocks=0, filters=1)
     Predictor(networks.random_model(tiny), device)(np.zeros((20, 20, 20, 1), np.float32), "logits")
     model = networks.random_model(spec)
@@ -58,20 +58,22 @@ def measure(size: int, spec: NetworkSpec) -> int:
     return peak_resident_bytes() - before
 
 
-def compare(size: int, blocks: int, filters: int) -> float:
+def compare(size: int, blocks: int, filters: int, precision: str) -> float:
     """Print one line, and return predicted over measured."""
     answer = subprocess.run(
-        [sys.executable, __file__, "--measure", str(size), str(blocks), str(filters)],
+        [sys.executable, __file__, "--precision", precision, "--measure", str(size), str(blocks), str(filters)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         env=clean_environment(),
     ).stdout
     measured = int(answer.split()[-1])
-    predicted = peak_bytes((size, size, size), NetworkSpec(blocks=blocks, filters=filters))
+    bytes_per_value = 4 if precision == "float32" else 2
+    network = NetworkSpec(blocks=blocks, filters=filters)
+    predicted = peak_bytes((size, size, size), network, bytes_per_value=bytes_per_value)
     ratio = predicted / measured
     print(
-        f"memory {size} cube, {blocks} blocks, {filters} filters: {ratio:.2f}x "
+        f"memory {size} cube, {blocks} blocks, {filters} filters, {precision}: {ratio:.2f}x "
         f"(predicted {predicted / MEBIBYTE:.0f} MiB, measured {measured / MEBIBYTE:.0f} MiB)",
         flush=True,
     )
@@ -82,16 +84,17 @@ def main() -> int:
     """Compare all sizes, or measure one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only-cubes", action="store_true", help="leave out the other networks")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--measure", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         size, blocks, filters = options.measure
-        print(measure(size, NetworkSpec(blocks=blocks, filters=filters)))
+        print(measure(size, NetworkSpec(blocks=blocks, filters=filters), options.precision))
         return 0
-    ratios = {size: compare(size, 2, 8) for size in CUBES}
+    ratios = {size: compare(size, 2, 8, options.precision) for size in CUBES}
     if not options.only_cubes:
         for size, blocks, filters in OTHERS:
-            compare(size, blocks, filters)
+            compare(size, blocks, filters, options.precision)
     outside = [size for size, ratio in ratios.items() if not LOWEST <= ratio <= HIGHEST]
     print(
         f"memory: {min(ratios.values()):.2f} to {max(ratios.values()):.2f}x the measured; {LOWEST:g} to {HIGHEST:g}: "

@@ -31,12 +31,12 @@ def random_model(spec: NetworkSpec, seed: int = 0) -> Model:
     return Model(ModelCard(network=spec, class_names=tuple(map(str, range(spec.classes)))), weights)
 
 
-def ours(model: Model, shape: Shape) -> dict[str, Forward]:
+def ours(model: Model, shape: Shape, precision: str = "float32") -> dict[str, Forward]:
     """Return what `napari_unet3d` computes with."""
     from napari_unet3d.network.machine.devices import select_device
     from napari_unet3d.network.predictor import compile_forward
 
-    return {"oneDNN on": compile_forward(model.spec, model.weights, shape, "logits", select_device("cpu"))}
+    return {"oneDNN on": compile_forward(model.spec, model.weights, shape, "logits", select_device("cpu", precision))}
 
 
 def tensorflow_as_it_comes(model: Model, shape: Shape) -> dict[str, Forward]:
@@ -70,8 +70,8 @@ def pytorch_contiguous(model: Model, shape: Shape) -> dict[str, Forward]:
     return {"contiguous": _torch_forward(model, torch.contiguous_format)}
 
 
-def openvino(model: Model, shape: Shape) -> dict[str, Forward]:
-    """Return the network compiled by OpenVINO, converted from PyTorch and from TensorFlow."""
+def openvino(model: Model, shape: Shape, precision: str | None = "f32") -> dict[str, Forward]:
+    """Return the network compiled by OpenVINO, converted from PyTorch and from TensorFlow; None: as it comes."""
     import openvino as ov
     import tensorflow as tf
     import torch
@@ -89,7 +89,9 @@ def openvino(model: Model, shape: Shape) -> dict[str, Forward]:
     function = tf.function(lambda image: network(image, training=False)).get_concrete_function(signature)
     from_tensorflow = ov.convert_model(function, input=[1, z, y, x, channels])
 
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS}
+    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+    if precision is not None:
+        properties["INFERENCE_PRECISION_HINT"] = precision
     core = ov.Core()
 
     def compiled(graph: Any, channels_first: bool) -> Forward:

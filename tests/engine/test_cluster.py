@@ -16,6 +16,7 @@ from napari_unet3d.cli import main
 from napari_unet3d.core.finite import NOT_FINITE
 from napari_unet3d.core.normalize import sample_voxels
 from napari_unet3d.core.objects.clean_up import Cleanup
+from napari_unet3d.engine.cluster.computer import ClusterComputer
 from napari_unet3d.engine.cluster.local import local_workers
 from napari_unet3d.engine.cluster.pool import Done, Failed, Pool
 from napari_unet3d.errors import EngineError
@@ -23,12 +24,13 @@ from napari_unet3d.network.store import save_model
 from napari_unet3d.tasks.jobs.files import JobFile, write_job
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.on_disk import OnDisk
+from napari_unet3d.tasks.segment.blocks import Workers, versions
 from napari_unet3d.tasks.segment.work.ledger import folder_of, n_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import read_volume
 from tests.support import cluster_tasks
 from tests.support.dask_cluster import cluster, wait_for
-from tests.support.models import random_model
+from tests.support.models import needs_bfloat16, random_model
 
 pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[2]
@@ -129,6 +131,46 @@ def test_a_worker_of_another_version_is_refused_before_the_run(place, tmp_path, 
         assert command(*predict(place, tmp_path / "a" / "o.zarr", "--cluster", file)) == 3
     assert "has other versions: napari-unet3d 99.0, here" in capsys.readouterr().err
     assert list((tmp_path / "a").iterdir()) == []
+
+
+@needs_bfloat16
+def test_workers_compute_in_bfloat16_what_one_process_does_and_one_without_it_is_refused(place, tmp_path, capsys):
+    fast = ["--precision", "bfloat16"]
+    here, there = tmp_path / "here" / "o.zarr", tmp_path / "there" / "o.zarr"
+    assert command(*predict(place, here, *fast)) == 0
+    with cluster(tmp_path, 1) as (file, _):
+        wait_for(file, 1)
+        assert command(*predict(place, there, *fast, "--cluster", file)) == 0
+    assert contents(here) == contents(there)
+    assert contents(here) != contents(place / "here" / "o.zarr")
+    (tmp_path / "old").mkdir()
+    with cluster(tmp_path / "old", 1, ONEDNN_MAX_CPU_ISA="AVX2") as (file, _):
+        wait_for(file, 1)
+        assert command(*predict(place, tmp_path / "a" / "o.zarr", *fast, "--cluster", file)) == 3
+    said = capsys.readouterr().err
+    assert "cannot do the work: Device cpu (CPU, " in said
+    assert "has no instructions for bfloat16" in said
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("types", "words"),
+    [(["float32", "float32"], ""), (["float32", "float16"], "different precisions: .* in float16, .* in float32")],
+)
+def test_workers_that_compute_in_different_types_are_refused(tmp_path, types, words):
+    class Client:
+        """Two workers that have looked around."""
+
+        def run(self, *_):
+            found = {"versions": versions(), "memory": 1000, "is_gpu": False, "problem": ""}
+            return {f"tcp://10.0.0.{n}:1": {**found, "computes_in": kind} for n, kind in enumerate(types)}
+
+    computer = ClusterComputer(Client())
+    if words:
+        with pytest.raises(EngineError, match=words):
+            computer.look(None, tmp_path / "nonce")
+    else:
+        assert computer.look(None, tmp_path / "nonce") == Workers(1000, "float32")
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may hide a folder")

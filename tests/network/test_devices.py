@@ -80,6 +80,25 @@ def test_a_cpu_that_multiplies_bfloat16_trains_in_it(monkeypatch, tmp_path, flag
     assert cpu.trains_in_bfloat16 == expected
     assert cpu.training_policy == ("mixed_bfloat16" if expected else "float32")
     assert (cpu.mixed_precision, cpu.bytes_per_value) == (False, 4)
+    if expected:
+        fast = select_device("cpu", "bfloat16")
+        assert (fast.computes_in, fast.bytes_per_value, fast.label) == ("bfloat16", 2, f"{cpu.label}, bfloat16")
+    else:
+        with pytest.raises(DeviceError, match="has no instructions for bfloat16"):
+            select_device("cpu", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "setting", [("TF_ENABLE_ONEDNN_OPTS", "0"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("DNNL_MAX_CPU_ISA", "avx512_core")]
+)
+def test_a_cpu_kept_from_its_instructions_has_no_bfloat16(monkeypatch, tmp_path, setting):
+    (tmp_path / "cpuinfo").write_text("flags : avx512_bf16\n")
+    monkeypatch.setattr(devices, "_CPU_FACTS", tmp_path / "cpuinfo")
+    assert list_devices()[-1].has_bfloat16
+    monkeypatch.setenv(*setting)
+    assert not list_devices()[-1].has_bfloat16
+    with pytest.raises(DeviceError, match=r"Choose float32 \(exact\), or a CPU with AVX512_BF16"):
+        select_device("cpu", "bfloat16")
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
@@ -88,28 +107,36 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are():
 
 
 class FakeTensorFlow:
-    """What TensorFlow says on a machine with two GPUs, one with tensor cores."""
+    """What TensorFlow says on a machine with three GPUs, two with tensor cores and one of them with bfloat16."""
 
     class config:
         @staticmethod
         def list_physical_devices(kind):
-            return ["old", "new"] if kind == "GPU" else []
+            return ["old", "volta", "new"] if kind == "GPU" else []
 
         class experimental:
             @staticmethod
             def get_device_details(gpu):
-                capability = {"old": (6, 1), "new": (9, 0)}[gpu]
+                capability = {"old": (6, 1), "volta": (7, 0), "new": (8, 0)}[gpu]
                 return {"device_name": f"{gpu} card", "compute_capability": capability}
 
 
 def test_half_precision_is_for_gpus_with_tensor_cores(monkeypatch):
     monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
     monkeypatch.setattr(runtime, "load_tensorflow", lambda: FakeTensorFlow)
-    old, new, cpu = list_devices()
+    old, volta, new, cpu = list_devices()
     assert (old.mixed_precision, new.mixed_precision, cpu.mixed_precision) == (False, True, False)
-    assert (new.bytes_per_value, new.tensorflow_name) == (2, "/GPU:1")
+    assert (new.bytes_per_value, new.tensorflow_name) == (2, "/GPU:2")
+    assert [gpu.computes_in for gpu in (old, volta, new)] == ["float32", "float16", "float16"]
+    assert (volta.has_bfloat16, new.has_bfloat16, new.trains_in_bfloat16) == (False, True, False)
+    fast = select_device("gpu:2", "bfloat16")
+    assert (fast.computes_in, fast.bytes_per_value, fast.label) == ("bfloat16", 2, "new card, bfloat16")
+    assert fast.training_policy == "mixed_float16"
+    for name in ("gpu:0", "gpu:1"):
+        with pytest.raises(DeviceError, match=r"NVIDIA GPU from compute capability 8\.0"):
+            select_device(name, "bfloat16")
     assert select_device("auto") == select_device("gpu") == old
-    assert select_device("gpu:1") == new
+    assert select_device("gpu:2") == new
     assert select_device("cpu").name == "cpu"
 
 

@@ -42,7 +42,7 @@ def differences(choices: dict[str, int], device: Device) -> list[Shape]:
     """Return the tiles whose probabilities are not, byte for byte, those of one pass."""
     model = random_model(**choices)
     geometry = model.spec.geometry
-    image = np.random.default_rng(1).normal(size=(*_shape(model, WHOLE), 1)).astype(np.float32)
+    image = np.random.default_rng(1).normal(size=(*_shape(model, WHOLE), model.spec.channels)).astype(np.float32)
     compute = Predictor(model, device)
     whole = compute(image, "probabilities")
     differing = []
@@ -58,9 +58,55 @@ def differences(choices: dict[str, int], device: Device) -> list[Shape]:
     return differing
 
 
+@pytest.fixture(scope="module")
+def fast_cpu(cpu) -> Device:
+    if not cpu.has_bfloat16:
+        pytest.skip("this CPU does not multiply bfloat16 numbers")
+    return cpu.in_precision("bfloat16")
+
+
 @pytest.mark.parametrize("choices", NETWORKS, ids=str)
 def test_tiles_of_default_networks_give_the_bytes_of_one_pass(choices, cpu):
     assert differences(choices, cpu) == []
+
+
+# Widths that leave the lanes of a register unfilled, several channels, more channels than a group, a deeper network.
+NETWORKS_IN_BFLOAT16 = [*NETWORKS, {"blocks": 2, "filters": 3}, {"blocks": 1, "filters": 5, "channels": 3}]
+NETWORKS_IN_BFLOAT16 += [{"blocks": 0, "filters": 130}, {"blocks": 3, "filters": 4}]
+
+
+@pytest.mark.parametrize("choices", NETWORKS_IN_BFLOAT16, ids=str)
+def test_they_do_so_in_bfloat16(choices, fast_cpu):
+    assert differences(choices, fast_cpu) == []
+
+
+def test_bfloat16_is_not_exact_without_groups_of_channels(fast_cpu, monkeypatch):
+    monkeypatch.setattr(predictor, "GROUP", None)
+    assert differences({"blocks": 0, "filters": 130}, fast_cpu)
+
+
+def test_bfloat16_rounds_neither_grey_values_nor_logits(fast_cpu):
+    import ml_dtypes
+
+    compute = Predictor(random_model(blocks=0, filters=4), fast_cpu)
+    image = np.random.default_rng(0).normal(size=(36, 36, 36)).astype(np.float32)
+    rounded = image.astype(ml_dtypes.bfloat16).astype(np.float32)
+    logits = compute.logits(image)
+    assert np.abs(logits - compute.logits(rounded)).max() > 1e-3
+    # The lower half of a float32 is what bfloat16 leaves out.
+    assert (logits.view(np.uint32) & 0xFFFF).any()
+
+
+def test_most_labels_stay_in_bfloat16(fast_cpu):
+    model = random_model(blocks=1, filters=8)
+    image = np.random.default_rng(0).normal(size=(*_shape(model, (2, 2, 2)), 1)).astype(np.float32)
+    exact, fast = (Predictor(model, device) for device in (fast_cpu.in_precision("float32"), fast_cpu))
+    difference = np.abs(exact(image, "probabilities") - fast(image, "probabilities"))
+    changed = exact(image, "labels") != fast(image, "labels")
+    assert 0 < difference.max() < 0.1
+    assert changed.mean() < 0.01
+    # Only where the two classes are nearly alike.
+    assert np.abs(exact(image, "probabilities")[changed] - 0.5).max(initial=0) < 0.05
 
 
 def test_they_do_so_on_a_processor_without_avx_512():

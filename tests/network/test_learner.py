@@ -159,7 +159,7 @@ def test_a_card_with_tensor_cores_scales_its_losses_and_keeps_that_in_its_state(
 
 @pytest.mark.skipif(not select_device("cpu").trains_in_bfloat16, reason="this CPU does not multiply bfloat16 numbers")
 def test_in_bfloat16_it_learns_as_well_and_goes_on_to_the_same_bytes():
-    device = Device("cpu", "CPU", trains_in_bfloat16=True)
+    device = Device("cpu", "CPU", has_bfloat16=True)
     short, exact = (Learner(SPEC, None, on, **CHOICES) for on in (device, Device("cpu", "CPU")))
     losses, others = ([result.loss for result in learn(this, 40)] for this in (short, exact))
     assert losses != others

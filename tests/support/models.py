@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.unet.layers import levels_of
 from napari_unet3d.core.unet.spec import NetworkSpec
-from napari_unet3d.network.machine.devices import select_device
+from napari_unet3d.network.machine.devices import Precision, select_device
 from napari_unet3d.network.model import Model, ModelCard
 from napari_unet3d.network.predictor import Predictor
 
@@ -44,6 +45,11 @@ def random_model(
     return Model(card, weights)
 
 
-def logits_of(model: Model, image: npt.NDArray) -> npt.NDArray[np.float32]:
+def logits_of(model: Model, image: npt.NDArray, precision: Precision = "float32") -> npt.NDArray[np.float32]:
     """Return the logits of one pass on the CPU."""
-    return Predictor(model, select_device("cpu")).logits(image)
+    return Predictor(model, select_device("cpu", precision)).logits(image)
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    not select_device("cpu").has_bfloat16, reason="this CPU does not multiply bfloat16 numbers"
+)

@@ -59,6 +59,7 @@ def predict_specs(draw):
         device=draw(_DEVICES),
         cleanup=draw(st.none() | cleanups()) if output == "labels" else None,
         nonfinite=draw(st.sampled_from(["refuse", "background"])),
+        precision=draw(st.sampled_from(["float32", "bfloat16"])),
         tile_shape=draw(st.none() | st.tuples(*[st.integers(1, 500)] * 3)),
         prior=draw(st.sampled_from(["volume", "training"]) | st.tuples(*[st.floats(1e-6, 1)] * len(CLASS_NAMES))),
         emphasis=draw(st.just(()) | st.tuples(*[st.floats(-50, 50)] * len(CLASS_NAMES))),
@@ -132,7 +133,7 @@ augment_specs = st.sampled_from(list(PRESETS.values())) | st.builds(
 
 def predict_words(spec: PredictSpec) -> list[str]:
     """Return what is typed for a segmentation to have these choices."""
-    words = [f"--device={spec.device}", f"--nonfinite={spec.nonfinite}"]
+    words = [f"--device={spec.device}", f"--nonfinite={spec.nonfinite}", f"--precision={spec.precision}"]
     words += ["--probabilities"] if spec.output == "probabilities" else []
     words += [] if spec.region is None else [f"--region={spec.region}"]
     words += [] if spec.memory_bytes is None else [f"--memory={spec.memory_bytes}"]

@@ -39,6 +39,7 @@ def predict_spec(
     mask: str | None = None,
     class_names: Sequence[str] = (),
     device: str = "auto",
+    precision: str = "float32",
     nonfinite: str = "refuse",
     first_result: float | None = None,
     **cleaning: Any,
@@ -60,6 +61,7 @@ def predict_spec(
         "skip_below": skip_below,
         "mask": mask,
         "device": device,
+        "precision": precision,
         "nonfinite": nonfinite,
         "first_result": first_result,
     }

@@ -17,6 +17,7 @@ from napari_unet3d.cli.options import (
     Mask,
     Memory,
     ModelPath,
+    PrecisionName,
     Region,
     SkipBelow,
     VolumePath,
@@ -39,6 +40,7 @@ def plan(
     channel: Channel = None,
     timepoint: Timepoint = None,
     device: DeviceName = "auto",
+    precision: PrecisionName = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Show how a volume would be cut into tiles, and what that costs."""
@@ -53,8 +55,16 @@ def plan(
     image = read_image(volume, axes, series, channel, timepoint)
     loaded = load_model(model)
     loaded.check_channels(image.n_channels)
-    spec = predict_spec(image.shape, region=region, memory=memory, device=device, skip_below=skip_below, mask=mask)
-    chosen = select_device(device)
+    spec = predict_spec(
+        image.shape,
+        region=region,
+        memory=memory,
+        device=device,
+        precision=precision,
+        skip_below=skip_below,
+        mask=mask,
+    )
+    chosen = select_device(device, precision)
     tiles = plan_prediction(image.shape, loaded, spec, chosen, volume=image.data)
     speed = known_speed(chosen.label, loaded.spec, tiles.tile_flops)
     where = Where([Cells.unpack(packed) for packed in drive(look_where(image.data, spec, tiles))])
@@ -142,6 +152,7 @@ def predict(
         ),
     ] = None,
     device: DeviceName = "auto",
+    precision: PrecisionName = "float32",
     axes: Axes = None,
     series: Series = None,
     channel: Channel = None,
@@ -186,6 +197,7 @@ def predict(
         mask=mask,
         class_names=loaded.card.class_names,
         device=device,
+        precision=precision,
         nonfinite=nonfinite,
         first_result=first_result,
     )

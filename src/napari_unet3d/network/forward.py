@@ -3,6 +3,9 @@
 The layers are those of `NetworkSpec.layers`, the arrays those of a model. On a CPU a convolution over many channels is
 summed over groups of them, one after the other, because oneDNN orders a long sum by the shape of the input. What is
 concatenated goes in as groups of its own, so that it need not be copied.
+
+In bfloat16, products are of numbers with 8 bits and sums are float32. The first convolution stays float32, so that no
+grey value of the image is rounded, and so do the logits and what is made of them.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ def forward_pass(
     weights
         Its arrays by name.
     dtype
-        What is computed in, `float32` or `float16`; the logits are float32.
+        What is computed in, `float32`, `bfloat16` or `float16`; the logits are float32.
     group
         At most so many input channels are summed at once; None: all of them.
 
@@ -51,7 +54,7 @@ def forward_pass(
     sums = {layer.name: _Sum(tf, layer, joined, weights, dtype, group) for layer, joined in _summing(spec)}
 
     def logits(image: Any) -> Any:
-        parts, skips = [tf.cast(image, dtype)], {}
+        parts, skips = [image], {}
         for layer in spec.layers:
             if layer.kind == "crop":
                 skips[layer.level] = _crop(parts[0], layer.crop)
@@ -77,6 +80,12 @@ def _summing(spec: NetworkSpec) -> Iterator[tuple[Layer, tuple[int, ...]]]:
         previous = layer.kind
 
 
+def _dtype_of(layer: Layer, dtype: str) -> str:
+    """Return what a layer is computed in."""
+    is_first = layer.block == "input" and layer.name.endswith("conv_1")
+    return "float32" if layer.kind == "project" or (is_first and dtype == "bfloat16") else dtype
+
+
 def _crop(values: Any, by: Shape) -> Any:
     z, y, x = (slice(n, -n or None) for n in by)
     return values[:, z, y, x]
@@ -95,7 +104,7 @@ class _Sum:
         group: int | None,
     ) -> None:
         self._tf, self._layer, self._group = tf, layer, group
-        self._dtype = "float32" if layer.kind == "project" else dtype
+        self._dtype = _dtype_of(layer, dtype)
         self._sizes = [size for part in parts for size in _sizes(part, group)] if group else [sum(parts)]
         kernel, bias = (weights[name] for name in layer.weight_shapes)
         axis = 4 if layer.kind == "upsample" else 3

@@ -134,10 +134,10 @@ def compile_forward(
     """
     tf = runtime.load_tensorflow()
     spec, weights = fold(spec, weights)
-    dtype, group = "float16" if device.mixed_precision else "float32", None if device.is_gpu else GROUP
+    group = None if device.is_gpu else GROUP
     with runtime.out_of_memory_named(tf, device), tf.device(device.tensorflow_name):
-        network = forward_pass(spec, weights, dtype=dtype, group=group)
-    runtime.reserve(device, peak_bytes(input_shape, spec))
+        network = forward_pass(spec, weights, dtype=device.computes_in, group=group)
+    runtime.reserve(device, peak_bytes(input_shape, spec, bytes_per_value=device.bytes_per_value))
     finish = _heads(tf)[head]
 
     # XLA on a CPU is ten times slower for this network.

@@ -24,6 +24,7 @@ from pydantic import (
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.errors import is_possible, shown
+from napari_unet3d.network.machine.device import Precision
 
 # Of `PredictSpec`, what says how much is computed at once and where, and changes no byte of the result.
 HOW = frozenset({"memory_bytes", "tile_shape", "first_result", "device"})
@@ -88,6 +89,10 @@ class PredictSpec(Spec):
         Memory that the run may use, without the program itself; None is a share of what the device has free.
     device
         `auto`, `cpu`, `gpu`, `gpu:1`, ..
+    precision
+        What the network is computed in: `float32` is exact; `bfloat16` takes half the time on a device that multiplies
+        it itself, and is refused on others. Any tiles give the same bytes in both, on a CPU; some labels differ
+        between the two.
     cleanup
         The clean-up of the labels; None does nothing.
     nonfinite
@@ -115,6 +120,7 @@ class PredictSpec(Spec):
     region: Box | None = None
     memory_bytes: PositiveInt | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
+    precision: Precision = "float32"
     cleanup: Cleanup | None = None
     nonfinite: Literal["refuse", "background"] = "refuse"
     tile_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None

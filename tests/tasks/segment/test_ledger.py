@@ -19,6 +19,7 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.errors import OutputError
+from napari_unet3d.network.machine.devices import select_device
 from napari_unet3d.network.store import save_model
 from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Progress, Started, TileDone
@@ -137,7 +138,14 @@ def test_what_was_begun_differently_is_refused_with_the_difference(tmp_path, vol
     stopped(predict_file(volume, model, SPEC, target), lambda event: isinstance(event, TileDone))
     changed = VOXELS.copy()
     changed[20, 20, 20] += 1
-    cases = {
+    cases = (
+        {}
+        if not select_device("cpu").has_bfloat16
+        else {
+            "precision: float32, now bfloat16": (volume, model, SPEC.model_copy(update={"precision": "bfloat16"})),
+        }
+    )
+    cases |= {
         "prior: .0.9, 0.1., now training": (volume, model, SPEC.model_copy(update={"prior": "training"})),
         "the model has changed": (volume, random_model(blocks=0, filters=2, seed=1), SPEC),
         r"the volume has changed \(other voxels\)": (Volume.from_array(changed, voxel_size=(2, 1, 1)), model, SPEC),

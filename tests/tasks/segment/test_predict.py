@@ -13,17 +13,18 @@ from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.core.tiles.plan import plan_tiles
 from napari_unet3d.errors import ModelError, OutOfMemoryError, SizeError, SpecError, VolumeError
+from napari_unet3d.network.machine.devices import Precision
 from napari_unet3d.network.model import Model
 from napari_unet3d.network.predictor import Predictor
 from napari_unet3d.tasks.events import Note, Progress, Started, TileDone
 from napari_unet3d.tasks.segment.predict import Sinks
 from napari_unet3d.tasks.segment.segmenting import segment_into
 from napari_unet3d.tasks.specs import PredictSpec
-from tests.support.models import logits_of, random_model
+from tests.support.models import logits_of, needs_bfloat16, random_model
 from tests.support.segmenting import segment
 
 
-def one_pass(volume: np.ndarray, model: Model) -> np.ndarray:
+def one_pass(volume: np.ndarray, model: Model, precision: Precision = "float32") -> np.ndarray:
     """Return the logits of the reflected volume in a single pass: the slow reference, without any tile."""
     geometry = model.spec.geometry
     inputs = geometry.input_shape_for(volume.shape[:3])
@@ -32,7 +33,7 @@ def one_pass(volume: np.ndarray, model: Model) -> np.ndarray:
     scaled = measure(model.card.normalization, volume).apply(volume)
     padded = np.pad(scaled, [*pads[:3], (0, 0)], mode="symmetric")
     z, y, x = volume.shape[:3]
-    return logits_of(model, padded)[:z, :y, :x]
+    return logits_of(model, padded, precision)[:z, :y, :x]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -62,10 +63,14 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize("choices", NETWORKS, ids=str)
+LAWS = [pytest.param(choices, "float32", id=f"{choices}") for choices in NETWORKS]
+LAWS += [pytest.param(NETWORKS[n], "bfloat16", id=f"{NETWORKS[n]} fast", marks=needs_bfloat16) for n in (1, 2, 4, 7)]
+
+
+@pytest.mark.parametrize(("choices", "precision"), LAWS)
 @given(data=st.data())
 @FEW
-def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, data):
+def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, precision, data):
     model = random_model(**choices, normalization=Normalization(kind="zscore"))
     geometry = model.spec.geometry
     longest = 24 if model.spec.blocks == 3 else 44
@@ -76,11 +81,11 @@ def test_tiles_of_any_shape_give_the_bytes_of_one_pass(choices, data):
     )
     channels = () if model.spec.channels == 1 else (model.spec.channels,)
     volume = np.random.default_rng(1).gamma(2, 300, (*shape, *channels)).astype(np.uint16)
-    logits = one_pass(volume, model)
-    labels = segment(volume, model, spec=PredictSpec(tile_shape=tile))
+    logits = one_pass(volume, model, precision)
+    labels = segment(volume, model, spec=PredictSpec(tile_shape=tile, precision=precision))
     np.testing.assert_array_equal(labels, logits.argmax(-1).astype(np.uint8))
     in_one = plan_tiles(shape, model.spec).input_shape
-    spec = PredictSpec(output="probabilities", tile_shape=tile)
+    spec = PredictSpec(output="probabilities", tile_shape=tile, precision=precision)
     probabilities = segment(volume, model, spec=spec)
     whole = segment(volume, model, spec=spec.model_copy(update={"tile_shape": in_one}))
     assert probabilities.tobytes() == whole.tobytes()

@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.engine import LocalEngine
-from napari_unet3d.network.machine.devices import Device
+from napari_unet3d.network.machine.devices import Device, select_device
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.events import TileDone
 from napari_unet3d.tasks.jobs.files import read_job
@@ -121,6 +121,7 @@ def test_a_gpu_that_the_worker_has_not_named_yet_is_waited_for(panel, session, i
         PredictSpec(),
         PredictSpec(output="probabilities", memory_bytes=3 << 30),
         PredictSpec(region=Box((1, 9), (2, 30), (3, 40)), nonfinite="background"),
+        PredictSpec(precision="bfloat16"),
         PredictSpec(device="cpu", cleanup=Cleanup(high=0.9, low=0.3, min_voxels=17, instances=True)),
         PredictSpec(cleanup=Cleanup(high=0.5, low=0.5, min_voxels=0, instances=True)),
     ],
@@ -128,6 +129,44 @@ def test_a_gpu_that_the_worker_has_not_named_yet_is_waited_for(panel, session, i
 def test_a_spec_that_is_set_is_read_back(panel, image, spec):
     panel.form.spec = spec
     assert panel.form.spec == spec
+
+
+def test_fast_is_offered_where_the_device_gains_by_it(panel, session, image, qtbot):
+    panel.native.show()
+    panel.form._more_part.open()
+    slow, quick = Device("cpu", "CPU, 2 threads"), Device("gpu:0", "H100", has_bfloat16=True)
+    session.devices = [slow]
+    session.devices_changed.emit()
+    assert not panel.form.precision.visible
+    session.devices = [slow, quick]
+    session.devices_changed.emit()
+    panel.form.device.value = "gpu:0"
+    assert panel.form.precision.visible
+    panel.form.precision.value = "fast"
+    assert panel.form.spec.precision == "bfloat16"
+    panel.form.device.value = "cpu"
+    # It was chosen: that is seen and can be taken back, and until then Start says why not.
+    assert panel.form.precision.visible
+    panel.update_plan()
+    assert "cpu (CPU, 2 threads) has no instructions for bfloat16" in panel.state.planned.sentence
+    assert not panel.start.enabled
+    panel.form.precision.value = "exact"
+    assert not panel.form.precision.visible
+    panel.update_plan()
+    assert panel.start.enabled
+
+
+@pytest.mark.skipif(not select_device("cpu").has_bfloat16, reason="this CPU does not multiply bfloat16 numbers")
+def test_a_fast_run_says_so_in_its_plan_and_in_its_layer(qtbot, panel, session, image):
+    panel.form.precision.value = "fast"
+    panel.update_plan()
+    assert panel.plan.bytes_per_value == 2
+    assert "bfloat16" in panel.state.planned.sentence
+    panel.start.native.click()
+    ended(qtbot, session)
+    run = session.segmentation
+    assert run.state == "done"
+    assert run.layer.metadata["napari-unet3d"]["spec"]["precision"] == "bfloat16"
 
 
 def test_the_plan_is_what_start_does(qtbot, panel, session, image):

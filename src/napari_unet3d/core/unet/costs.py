@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 # 1.45 where the way down needs most, the more the smaller the input, because weights and buffers do not shrink with it;
 # 1.1 to 1.6 where the way up does, because it meets memory already cut up by the skips.
 _LOSS_DOWN, _LOSS_UP = 1.5, 1.62
+# The same with values of two bytes (`benchmarks/memory.py --precision bfloat16`): up to 1.77 on the way down
+# (4 filters, a cube of 220), 1.26 with 8 filters.
+_LOSS_DOWN_SHORT = 1.85
 # Where a level leaves an axis alone, measured over predicted without this was 0.5 to 1.28 for 12 shapes.
 _LOSS_FLAT = 1.3
 # Measured likewise for steps of training (`benchmarks/train.py --memory`): 1.6 to 2.4 times what the layers give.
@@ -84,7 +87,7 @@ def peak_bytes(shape: Sequence[int], spec: NetworkSpec, *, bytes_per_value: int 
     spec
         The network.
     bytes_per_value
-        4 for float32, 2 for mixed precision.
+        4 for float32, 2 for bfloat16 and float16; the image, the first convolution and the logits are float32 anyway.
     """
     return int(peak_grid(*([n] for n in shape), spec=spec, bytes_per_value=bytes_per_value)[0, 0, 0])
 
@@ -145,15 +148,27 @@ def peak_grid(
         return channels * nz[:, None, None] * ny[None, :, None] * nx[None, None, :]
 
     sources = [np.asarray(sizes, float) for sizes in (z, y, x)]
-    current = spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
+    image = spec.channels * sources[0][:, None, None] * sources[1][None, :, None] * sources[2][None, None, :]
+    # What is float32 in any case counts as more values where the others are shorter.
+    wide = 4 / bytes_per_value
+    # A shorter copy of the image is made from the image, which the caller holds.
+    held_image = 0 if wide == 1 else wide * image
+    current = image
     skips: dict[int, Floats] = {}
     peak = np.zeros_like(current)
     rising, flat = False, 1.0 if spec.is_isotropic else _LOSS_FLAT
+    loss_down = _LOSS_DOWN if wide == 1 else _LOSS_DOWN_SHORT
     for index, layer in enumerate(spec.layers):
         produced = values(index, layer.channels_out)
-        held = sum(skips.values(), start=np.zeros_like(current))
+        held = sum(skips.values(), start=held_image + np.zeros_like(current))
+        if wide > 1 and layer.kind == "project":
+            # The features as float32 are made from the shorter ones.
+            held, current, produced = held + current, wide * current, wide * produced
+        elif wide > 1 and index == 0:
+            # The first convolution is float32, and its result is shortened.
+            current, produced = wide * produced, produced
         rising = rising or layer.kind == "upsample"
-        loss = flat * (_LOSS_UP if rising else _LOSS_DOWN)
+        loss = flat * (_LOSS_UP if rising else loss_down)
         np.maximum(peak, loss * (held + current + produced), out=peak)
         if layer.kind == "crop":
             skips[layer.level] = produced

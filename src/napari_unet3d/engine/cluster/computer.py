@@ -17,11 +17,13 @@ from napari_unet3d.core.tiles.plan import TilePlan
 from napari_unet3d.engine.cluster.local import import_distributed, local_workers
 from napari_unet3d.engine.cluster.pool import Done, Failed, Pool
 from napari_unet3d.errors import BlocksFailedError, EngineError, shown
+from napari_unet3d.network.machine.device import Precision
 from napari_unet3d.tasks.events import Event, Note, Started, TileDone, Waiting
 from napari_unet3d.tasks.segment.blocks import (
     BlockComputer,
     BlockRun,
     BlockSource,
+    Workers,
     compute_block,
     look_around,
     versions,
@@ -47,12 +49,12 @@ class ClusterComputer(BlockComputer):
         self._client, self._device = client, device
         self._tries, self._seconds = tries, seconds
 
-    def look(self, source: BlockSource, nonce: Path) -> int:
-        """Return the bytes that each worker may use, once it was seen that all can do the work; see `BlockComputer`."""
+    def look(self, source: BlockSource, nonce: Path, precision: Precision = "float32") -> Workers:
+        """Return what the workers have in common, once it was seen that all can do the work; see `BlockComputer`."""
         text = os.urandom(8).hex()
         atomic.write_text(nonce, text, overwrite=True)
         try:
-            found = self._client.run(look_around, source, nonce, text, self._device)
+            found = self._client.run(look_around, source, nonce, text, self._device, precision)
         except Exception as error:
             raise EngineError(
                 f"A worker cannot do the work ({type(error).__name__}: {error}). Is napari-unet3d installed there?"
@@ -65,10 +67,12 @@ class ClusterComputer(BlockComputer):
             _refuse_other_versions(address, worker["versions"])
             if worker["problem"]:
                 raise EngineError(f"The worker {address} cannot do the work: {worker['problem']}.".replace("..", "."))
+        _refuse_mixed(found)
         # Those on one machine share its memory, but each has a GPU of its own.
         hosts = Counter(map(_host, found))
         shares = {address: 1 if worker["is_gpu"] else hosts[_host(address)] for address, worker in found.items()}
-        return min(int(worker["memory"]) // shares[address] for address, worker in found.items())
+        memory = min(int(worker["memory"]) // shares[address] for address, worker in found.items())
+        return Workers(memory, next(iter(found.values()))["computes_in"])
 
     def compute(
         self, run: BlockRun, plan: TilePlan, blocks: Sequence[Shape], keep: Callable[[Shape, Box], None]
@@ -107,6 +111,17 @@ def _refuse_other_versions(address: str, theirs: dict[str, str]) -> None:
     if different:
         raise EngineError(
             f"The worker {address} has other versions: {'; '.join(different)}. Install the same ones everywhere."
+        )
+
+
+def _refuse_mixed(found: dict[str, dict[str, Any]]) -> None:
+    """Refuse workers of which some compute in another type than others, such as GPUs beside CPUs."""
+    by_type = {worker["computes_in"]: address for address, worker in found.items()}
+    if len(by_type) > 1:
+        named = ", ".join(f"{address} in {computes_in}" for computes_in, address in sorted(by_type.items()))
+        raise EngineError(
+            f"The workers would compute in different precisions: {named}. Use workers of one kind, --device cpu, "
+            "or a --precision that all of them have."
         )
 
 

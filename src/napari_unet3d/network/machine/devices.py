@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 from napari_unet3d.errors import DeviceError
 from napari_unet3d.network.machine import runtime
 from napari_unet3d.network.machine.device import Device as Device
+from napari_unet3d.network.machine.device import Precision as Precision
 
 # The rest is for what else runs, and for what a prediction of memory misses.
 USABLE_SHARE = 0.75
@@ -20,9 +22,13 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _CPU_FACTS = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16"))
+# What oneDNN may be told to keep to; with these it has no bfloat16.
+_ISA_SETTINGS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ISAS_WITHOUT = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"))
 # What Python, TensorFlow and its compiled code take before the first tile.
 PROGRAM_BYTES = 700 << 20
-_TENSOR_CORES_SINCE = (7, 0)
+# Compute capabilities: float16 on tensor cores came with Volta, bfloat16 with Ampere.
+_TENSOR_CORES_SINCE, _BFLOAT16_SINCE = (7, 0), (8, 0)
 
 
 def known_devices() -> list[Device] | None:
@@ -45,19 +51,26 @@ def list_devices() -> list[Device]:
     return [*gpus, _cpu()]
 
 
-def select_device(name: str = "auto") -> Device:
+def select_device(name: str = "auto", precision: Precision = "float32") -> Device:
     """Return the device of that name; `auto` is the first GPU, or the CPU where there is none.
+
+    Parameters
+    ----------
+    name
+        As in `PredictSpec`.
+    precision
+        What a prediction on it is computed in.
 
     Raises
     ------
     DeviceError
-        If there is no such device. The message lists those that are there.
+        If there is no such device, or it does not gain by that precision. The message says what there is.
     """
     devices = list_devices()
     wanted = "gpu:0" if name == "gpu" else name
     for device in devices:
         if wanted in ("auto", device.name):
-            return device
+            return device.in_precision(precision)
     there = ", ".join(f"{device.name} ({device.label})" for device in devices)
     raise DeviceError(f"Device {name!r} is not available. Available: {there}.")
 
@@ -97,11 +110,17 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _cpu() -> Device:
-    return Device("cpu", f"CPU, {_counted_threads()}", trains_in_bfloat16=_has_bfloat16())
+    return Device("cpu", f"CPU, {_counted_threads()}", has_bfloat16=_has_bfloat16())
 
 
 def _has_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 numbers itself; where the system does not say, False."""
+    """Return whether this CPU multiplies bfloat16 numbers itself; where the system does not say, False.
+
+    Also False where oneDNN, which does it, is off or kept to older instructions.
+    """
+    kept_to = {os.environ.get(name, "").upper() for name in _ISA_SETTINGS}
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or kept_to & _ISAS_WITHOUT:
+        return False
     try:
         with _CPU_FACTS.open() as facts:
             # The first processor stands for all: of many, the whole file takes a while to come.
@@ -112,8 +131,13 @@ def _has_bfloat16() -> bool:
 
 
 def _gpu(index: int, details: dict[str, Any]) -> Device:
-    capability = details.get("compute_capability") or (0, 0)
-    return Device(f"gpu:{index}", str(details.get("device_name", "GPU")), tuple(capability) >= _TENSOR_CORES_SINCE)
+    capability = tuple(details.get("compute_capability") or (0, 0))
+    return Device(
+        f"gpu:{index}",
+        str(details.get("device_name", "GPU")),
+        mixed_precision=capability >= _TENSOR_CORES_SINCE,
+        has_bfloat16=capability >= _BFLOAT16_SINCE,
+    )
 
 
 def _may_have_gpu() -> bool:

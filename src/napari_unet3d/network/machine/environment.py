@@ -41,8 +41,9 @@ def _memory(device: devices.Device) -> str:
 
 
 def _why(device: devices.Device) -> str:
+    fast = "; predict can also use it (--precision bfloat16)" if device.has_bfloat16 else ""
     if not device.is_gpu:
         steps = "; training steps in bfloat16, which this CPU multiplies itself" if device.trains_in_bfloat16 else ""
-        return f"float32, because TensorFlow sees no GPU here{steps}"
+        return f"float32, because TensorFlow sees no GPU here{steps}{fast}"
     precision = "mixed float16, because it has tensor cores" if device.mixed_precision else "float32"
-    return f"the first GPU that TensorFlow sees, {precision}"
+    return f"the first GPU that TensorFlow sees, {precision}{fast}"

@@ -22,6 +22,7 @@ from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.tiles.plan import Readable, TilePlan, plan_tiles
 from napari_unet3d.core.tiles.where import Where
 from napari_unet3d.errors import EngineError, Unet3dError
+from napari_unet3d.network.machine.device import Precision
 from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.on_disk import OnDisk
@@ -92,11 +93,27 @@ class BlockRun:
     only_class: int | None = None
 
 
+@dataclass(frozen=True)
+class Workers:
+    """What is common to all workers of a run.
+
+    Attributes
+    ----------
+    memory
+        Bytes that each may use.
+    computes_in
+        The type of the numbers that they multiply; the same for all, so that it does not show which one computed what.
+    """
+
+    memory: int
+    computes_in: str
+
+
 class BlockComputer(Protocol):
     """Whoever computes the blocks of a run, somewhere else."""
 
-    def look(self, source: BlockSource, nonce: Path) -> int:
-        """Return the bytes that each worker may use, after it was seen that all can do the work.
+    def look(self, source: BlockSource, nonce: Path, precision: Precision = "float32") -> Workers:
+        """Return what the workers have in common, after it was seen that all can do the work.
 
         Parameters
         ----------
@@ -104,11 +121,13 @@ class BlockComputer(Protocol):
             What they will read.
         nonce
             A file that they must see, where they will write.
+        precision
+            As in `PredictSpec`.
 
         Raises
         ------
         EngineError
-            If there is no worker, or one has other versions, or does not see the files.
+            If there is no worker, or one has other versions, does not see the files, or computes otherwise.
         """
 
     def compute(
@@ -145,8 +164,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def look_around(source: BlockSource, nonce: Path, text: str, device: str) -> dict[str, Any]:
-    """Return what a worker is and sees: its versions, the memory it may use, and what it cannot do, or nothing.
+def look_around(
+    source: BlockSource, nonce: Path, text: str, device: str, precision: Precision = "float32"
+) -> dict[str, Any]:
+    """Return what a worker is and sees: its versions, its memory, how it computes, and what it cannot do, or nothing.
 
     Parameters
     ----------
@@ -154,13 +175,13 @@ def look_around(source: BlockSource, nonce: Path, text: str, device: str) -> dic
         What it will read.
     nonce, text
         A file that it must see, where it will write, and what that holds.
-    device
+    device, precision
         As in `PredictSpec`.
     """
     from napari_unet3d.network.machine.devices import select_device, usable_memory
     from napari_unet3d.network.store import read_card
 
-    problem, memory, is_gpu = "", 0, False
+    problem, memory, is_gpu, computes_in = "", 0, False, ""
     try:
         if not nonce.is_file() or nonce.read_text() != text:
             problem = f"it does not see {nonce.parent}"
@@ -168,11 +189,12 @@ def look_around(source: BlockSource, nonce: Path, text: str, device: str) -> dic
             problem = f"the model in {source.model} has other weights there"
         else:
             source.image.read()
-            chosen = select_device(device)
-            memory, is_gpu = usable_memory(chosen), chosen.is_gpu
+            chosen = select_device(device, precision)
+            memory, is_gpu, computes_in = usable_memory(chosen), chosen.is_gpu, chosen.computes_in
     except (Unet3dError, OSError) as error:
         problem = str(error)
-    return {"versions": versions(), "memory": memory, "is_gpu": is_gpu, "problem": problem}
+    found = {"memory": memory, "is_gpu": is_gpu, "computes_in": computes_in, "problem": problem}
+    return {"versions": versions(), **found}
 
 
 def compute_block(run: BlockRun, index: Shape) -> Box:
@@ -264,7 +286,7 @@ def _open_now(run: BlockRun) -> _Opened:
     volume = run.source.image.read()
     if volume.shape != run.shape:
         raise EngineError(f"The volume has the shape {volume.shape} here, and {run.shape} where the run was begun.")
-    device = select_device(run.spec.device)
+    device = select_device(run.spec.device, run.spec.precision)
     output = open_output(run.found, run.store, goes_on=True, is_shared=True)
     spec = run.spec.model_copy(update={"tile_shape": run.input_shape})
     plan = plan_prediction(run.shape, model, spec, device, volume=volume.data, sink=output)

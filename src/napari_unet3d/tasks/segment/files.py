@@ -128,17 +128,21 @@ def segment_file(
     computer: BlockComputer | None = None,
 ) -> Generator[Event, None, PredictResult]:
     """Segment a volume into a file, without a word on its voxel size; see `predict_file`."""
+    from napari_unet3d.network.machine.devices import select_device
+
     overwrite, table = run.overwrite, run.table
     found = describe_output(volume, spec, model.card, run.path, overwrite=overwrite, only_class=run.only_class)
-    found = replace(found, made_by=made_by(model, spec))
     if table is not None:
         check_table(table, spec, overwrite=overwrite)
     if computer is not None and found.target.suffix.lower() != ".zarr":
         raise OutputError(f"{shown(found.target)}: several workers write a .zarr, whose files they do not share.")
     with Ledger(found.target) as ledger:
+        computed_in = select_device(spec.device, spec.precision).computes_in
         if computer is not None and source is not None:
-            share = computer.look(source, ledger.folder / "probe")
-            spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or share})
+            workers = computer.look(source, ledger.folder / "probe", spec.precision)
+            spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or workers.memory})
+            computed_in = workers.computes_in
+        found = replace(found, made_by=made_by(model, spec, computed_in))
         begun = yield from _begin(volume, model, spec, ledger, found, run)
         found = replace(found, blocks=begun.layout.blocks)
         objects = None if table is None else ObjectTable(model.spec.classes)
@@ -222,7 +226,7 @@ def _begin(
             f"{shown(ledger.folder)} holds {len(ledger):,} finished tiles of a run that was stopped. "
             "Go on with it (--resume), or begin again (--overwrite)."
         )
-    device = select_device(spec.device)
+    device = select_device(spec.device, spec.precision)
     writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
 
     def plan_with(tile_shape: Shape | None, memory: int | None) -> TilePlan:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_unet3d.network.model import Model
 
 
-def made_by(model: Model, spec: PredictSpec) -> str:
+def made_by(model: Model, spec: PredictSpec, computed_in: str) -> str:
     """Return how a segmentation is made, as JSON.
 
     Parameters
@@ -25,6 +25,8 @@ def made_by(model: Model, spec: PredictSpec) -> str:
         Told apart by `Model.fingerprint`.
     spec
         The choices for the run.
+    computed_in
+        The type of the numbers that are multiplied, `Device.computes_in`: a GPU may take float16 for float32.
     """
     choices = spec.model_dump(mode="json", exclude=set(HOW))
     if spec.mask is not None:
@@ -39,5 +41,6 @@ def made_by(model: Model, spec: PredictSpec) -> str:
             "classes": model.card.class_names,
         },
         "spec": choices,
+        "computed_in": computed_in,
     }
     return json.dumps(facts, ensure_ascii=True)

@@ -56,7 +56,7 @@ def plan_prediction(
     """
     from napari_unet3d.network.machine.devices import select_device, usable_memory
 
-    device = device or select_device(spec.device)
+    device = device or select_device(spec.device, spec.precision)
     memory = spec.memory_bytes or usable_memory(device)
     # A GPU has a memory of its own; the reader's is that of the machine.
     reading = 0 if device.is_gpu else share_memory(volume, sink, memory)
@@ -99,7 +99,7 @@ def segment_into(
     from napari_unet3d.network.predictor import predictor_of
 
     model.check_channels(volume.shape[3] if len(volume.shape) == 4 else 1)
-    device = select_device(spec.device)
+    device = select_device(spec.device, spec.precision)
     if plan is None:
         plan = plan_prediction(volume.shape[:3], model, spec, device, volume=volume, sink=sinks)
     if measured is None:

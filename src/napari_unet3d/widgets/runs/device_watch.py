@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_unet3d.errors import DeviceError, Unet3dError
-from napari_unet3d.network.machine.devices import Device, free_memory, known_devices, usable_memory
+from napari_unet3d.network.machine.devices import Device, Precision, free_memory, known_devices, usable_memory
 from napari_unet3d.tasks.jobs.warm import WarmJob
 
 if TYPE_CHECKING:
@@ -63,11 +63,17 @@ class DeviceWatch:
     def devices(self, devices: list[Device] | None) -> None:
         self._devices = devices
 
-    def device(self, name: str = "auto") -> Device | None:
-        """Return the device of that name, or None where it is not known."""
+    def device(self, name: str = "auto", precision: Precision = "float32") -> Device | None:
+        """Return the device of that name, to predict in `precision`, or None where it is not known.
+
+        Raises
+        ------
+        DeviceError
+            If it does not gain by that precision.
+        """
         for device in self.devices or []:
             if name in ("auto", device.name) or (name == "gpu" and device.is_gpu):
-                return device
+                return device.in_precision(precision)
         return None
 
     def memory(self, device: Device) -> Memory | None:

@@ -233,7 +233,7 @@ class SegmentPanel(Container):
         self.update_state()
 
     def _machine(self, volume: LayerVolume, choices: Choices) -> Machine:
-        device = self._session.device(choices.spec.device)
+        device = self._session.device(choices.spec.device, choices.spec.precision)
         beside = 0 if device is None else beside_bytes(volume, choices, device)
         return Machine(device, self._session.devices, free_memory(_HOST), beside)
 
