@@ -14,6 +14,7 @@ from napari.utils.interactions import (
 )
 
 from napari_unet3d.widgets.panels.data.tab import DataPanel
+from napari_unet3d.widgets.runs.annotating import correct_annotation
 
 # A bright ball in noise.
 BALL = np.sqrt(sum((at - half) ** 2 for at, half in zip(np.indices((20, 60, 60)), (10, 30, 30), strict=True))) < 9
@@ -267,3 +268,14 @@ def test_a_class_that_the_annotation_lacks_is_told_before_anything_is_painted(pa
     assert panel.help._said.value == (
         "The brush paints what 'found' says. Not soma, as the annotation has no such class: give it the same name."
     )
+
+
+def test_what_is_corrected_lies_under_nothing_else_that_was_found(panel, session, viewer, found):
+    live = viewer.add_labels(found.data.copy(), name="as learnt so far", scale=(0.3, 0.1, 0.1), units=("um",) * 3)
+    session.training = SimpleNamespace(layer=live, is_active=False, close=lambda: None)
+    for layer in (session.labels, found, live):
+        layer.corner_pixels = np.array([[0, 0, 0], [19, 59, 59]])
+    correct_annotation(session, found, ("background", "object"))
+    assert np.count_nonzero(session.labels.data) == 60 * 60
+    assert (found.visible, live.visible, session.labels.visible) == (False, False, True)
+    session.training = None

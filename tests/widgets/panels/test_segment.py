@@ -22,9 +22,11 @@ from napari_unet3d.tasks.events import TileDone
 from napari_unet3d.tasks.jobs.files import read_job
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
+from napari_unet3d.volumes.space.calibration import Calibration
 from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.layers.volumes import add_layer, layer_data
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
+from napari_unet3d.widgets.panels.segment.text import voxel_size_warning
 from napari_unet3d.widgets.runs.session import Session
 from tests.support.dialogs import answer, chosen_in_the_dialog
 from tests.support.models import random_model
@@ -1139,3 +1141,24 @@ def test_models_that_look_alike_can_all_be_chosen(panel, session, models_folder,
     labels = [panel.model.choice.native.itemText(at) for at in range(panel.model.choice.native.count())]
     assert len(set(labels)) == len(labels)
     assert sum(label.startswith("cells, ") for label in labels) == 3
+
+
+def test_of_a_result_that_was_removed_nothing_is_said(qtbot, panel, session, viewer, image):
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert panel._state.value.startswith("Done")
+    viewer.layers.remove(session.segmentation.layer)
+    panel.update_plan()
+    assert panel._state.value == ""
+    assert panel.save.native.isHidden()
+
+
+def test_an_image_without_a_unit_is_no_surprise_to_a_model_that_was_trained_on_one(panel, session, image):
+    volume = session.volume().volume
+    unknown = replace(volume, calibration=Calibration((1.0, 1.0, 1.0)))
+    trained = panel.choices().card
+    assert trained.voxel_size is None
+    trained = trained.model_copy(update={"voxel_size": (1.0, 1.0, 1.0), "unit": "pixel"})
+    assert voxel_size_warning(unknown, trained) == ""
+    assert "is not known" in voxel_size_warning(unknown, trained.model_copy(update={"unit": "um"}))

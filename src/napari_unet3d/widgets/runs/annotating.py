@@ -84,5 +84,8 @@ def correct_annotation(session: Session, found: Labels, class_names: Sequence[st
             labels = new_annotation(session, class_names)
         known = session.annotation.of(labels).meanings or Meanings.painted(tuple(class_names))
         tell(correct(session.viewer, found, class_names, labels, known))
+        # What else a network has found would lie over what is corrected.
+        for other in session.found_layers:
+            other.visible = False
     except Unet3dError as error:
         notify(str(error))

@@ -112,7 +112,7 @@ def correct(viewer: ViewerModel, found: Labels, class_names: Sequence[str], labe
     labels.mode = "paint"
     viewer.layers.selection = {labels}
     return (
-        f"{copied.n_voxels:,} voxels of slice {copied.z} were copied to '{labels.name}'. Paint over what is wrong, "
+        f"{copied.n_voxels:,} voxels of this slice were copied to '{labels.name}'. Paint over what is wrong, "
         f"and press Ctrl-Z to take the copy back. '{found.name}' is hidden meanwhile."
     )
 

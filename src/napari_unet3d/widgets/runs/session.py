@@ -294,6 +294,12 @@ class Session(DeviceWatch):
         return self._emphasis
 
     @property
+    def found_layers(self) -> list[Layer]:
+        """Return the layers that show what a network has found: the result, and the previews."""
+        shown = [run.layer for run in (self.segmentation, self.training, self._emphasis) if run is not None]
+        return [layer for layer in shown if layer is not None and layer in self.viewer.layers]
+
+    @property
     def is_busy(self) -> bool:
         """Return whether a run of this window is going on, or waits."""
         return any(run is not None and run.is_active for run in (self.segmentation, self.training))

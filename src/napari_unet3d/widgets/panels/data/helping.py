@@ -97,7 +97,7 @@ class HelpRows(Container):
             labels.mode = "pan_zoom"
             self._session.viewer.layers.selection.active = labels
             labels.mouse_drag_callbacks.append(self._on_press)
-            panel.say(self._said, "Click on what shall be painted. Shift and the wheel: less or more.", tone="quiet")
+            panel.say(self._said, "Click on what to fill. Shift + wheel: less or more.", tone="quiet")
         else:
             panel.say(self._said, "")
 

@@ -25,6 +25,7 @@ from napari_unet3d.widgets.layers.volumes import (
     LayerData,
     LayerVolume,
     add_layer,
+    describe_levels,
     is_illustration,
     layer_data,
     load_if_small,
@@ -402,5 +403,6 @@ def _facts(chosen: LayerVolume) -> str:
         what = "time point" if is_time(layer) else "channel"
         lines.append(f"{what} {chosen.position} of 0 .. {n - 1}, as shown")
     if getattr(layer, "multiscale", False):
-        lines.append(f"level {chosen.level} of {len(layer.data)}; choose another one in Segment, under Detail")
+        words = describe_levels(layer)[chosen.level]
+        lines.append(f"{len(layer.data)} resolutions, here {words}; choose one in Segment, under Detail")
     return "\n".join(lines)

@@ -104,11 +104,13 @@ class RunFacts:
     def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
         """Return the facts of a run."""
         is_there = run.layer in run.viewer.layers
+        # Of a result that was removed there is nothing to say any more.
+        is_gone = not is_there and run.result.path is None and run.state in ("done", "stopped")
         return cls(
             run.state,
             run.share,
             run.fraction,
-            describe_progress(run),
+            "" if is_gone else describe_progress(run),
             is_same,
             is_just_cancelled,
             has_layer=is_there and run.result.path is None,

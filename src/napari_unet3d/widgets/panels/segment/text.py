@@ -79,7 +79,7 @@ def describe_card(card: ModelCard) -> str:
 
 def voxel_size_warning(volume: Volume, card: ModelCard) -> str:
     """Return what is wrong with the size of the voxels for a model, as a sentence, or an empty text."""
-    if card.voxel_size is not None and volume.unit == UNKNOWN_UNIT:
+    if card.voxel_size is not None and volume.unit == UNKNOWN_UNIT != card.unit:
         return (
             f"The voxel size of the image is not known; the model was trained on {times(card.voxel_size)} "
             f"{card.unit} (z, y, x). Set the voxel size in the tab Data."
