@@ -13,7 +13,7 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network import exactness, predictor
 from napari_unet3d.network.exactness import plan_check, tile_difference
 from napari_unet3d.network.forward import forward_pass
-from napari_unet3d.network.machine import runtime
+from napari_unet3d.network.machine import devices, runtime
 from napari_unet3d.network.machine.devices import Device, select_device
 from napari_unet3d.network.model import Model
 from napari_unet3d.network.predictor import Predictor
@@ -81,6 +81,8 @@ def test_they_do_so_in_bfloat16(choices, fast_cpu):
 
 
 def test_bfloat16_is_not_exact_without_groups_of_channels(fast_cpu, monkeypatch):
+    if "amx_bf16" in devices._CPU_FACTS.read_text():
+        pytest.skip("seen with AVX512_BF16; AMX sums in its own way")
     monkeypatch.setattr(predictor, "GROUP", None)
     assert differences({"blocks": 0, "filters": 130}, fast_cpu)
 

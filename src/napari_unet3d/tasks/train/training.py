@@ -374,6 +374,7 @@ class Training:
                 "batch": spec.batch,
                 "learning rate": spec.learning_rate,
                 "seed": spec.seed,
+                "precision": self._device.training_policy,
                 "annotated voxels": sum(volume.targets.n_voxels for volume in self._data.learnt),
                 "seconds": round(self._train_state.seconds, 1),
             },
