@@ -23,6 +23,7 @@ from napari_unet3d.widgets.plugin import workbench as workbenches
 from napari_unet3d.widgets.plugin.workbench import Workbench
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.words import calendar_day
+from tests.support.dialogs import answer
 from tests.support.segmenting import segment
 
 LONG_MS = 120_000
@@ -116,7 +117,7 @@ def test_with_the_image_and_the_file_chosen_start_goes_on_and_start_again_begins
     qtbot, opened, viewer, on_disk, tmp_path
 ):
     first = opened()
-    stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
+    boxes = stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
     session = opened()
     panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
     share = panel.state.planned.begun
@@ -128,9 +129,16 @@ def test_with_the_image_and_the_file_chosen_start_goes_on_and_start_again_begins
     panel.update_plan()
     assert panel.start.text == "Start"
     assert "had other choices; Start begins again" in panel.state.planned.sentence
+    # What is done is not thrown away unasked.
+    asked = answer("Cancel")
+    panel.start.native.click()
+    assert asked == [f"A run into result.zarr was stopped when {share:.0%} was done. Throw that away and begin again?"]
+    assert session.segmentation is None
+    assert boxes_done(tmp_path / "result.zarr") == boxes
     panel.form.spec = SPEC
     panel.update_plan()
     totals = set()
+    answer("Begin again")
     panel.anew.native.click()
     run = session.segmentation
     run.changed.connect(lambda: totals.add(run.n_tiles) if run.phase == "segmenting" else None)

@@ -51,18 +51,35 @@ def ask_save_path(
 
 def confirm_replacing(parent: QWidget, path: Path) -> bool:
     """Ask whether what lies at a path may be replaced; True at once where nothing is there."""
-    from qtpy.QtWidgets import QMessageBox
-
     if not os.path.lexists(path):
         return True
-    question = QMessageBox(parent)
-    question.setWindowTitle("3D U-Net")
-    question.setText(disable_markup(f"{shown(path.name)} exists already. Replace it?"))
-    question.setInformativeText(disable_markup(f"It lies in {shown(path.parent)}"))
-    replace = question.addButton("Replace", QMessageBox.ButtonRole.DestructiveRole)
-    question.setDefaultButton(question.addButton(QMessageBox.StandardButton.Cancel))
-    question.exec()
-    return question.clickedButton() is replace
+    return confirm(
+        parent, f"{shown(path.name)} exists already. Replace it?", f"It lies in {shown(path.parent)}", "Replace"
+    )
+
+
+def confirm(parent: QWidget, question: str, also: str, button: str) -> bool:
+    """Ask before something is lost; only a click on the button is a yes.
+
+    Parameters
+    ----------
+    parent
+        What the question lies over.
+    question, also
+        What is asked, and what else there is to know.
+    button
+        What the button says.
+    """
+    from qtpy.QtWidgets import QMessageBox
+
+    box = QMessageBox(parent)
+    box.setWindowTitle("3D U-Net")
+    box.setText(disable_markup(question))
+    box.setInformativeText(disable_markup(also))
+    yes = box.addButton(button, QMessageBox.ButtonRole.DestructiveRole)
+    box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+    box.exec()
+    return box.clickedButton() is yes
 
 
 def last_folder() -> Path:

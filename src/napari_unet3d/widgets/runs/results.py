@@ -236,26 +236,33 @@ def check_cluster(chosen: LayerVolume, choices: Choices) -> None:
         raise OutputError("The workers of a cluster write one .zarr: choose it with Save to...")
 
 
-def share_begun(chosen: LayerVolume, choices: Choices) -> tuple[float, str]:
-    """Return which share of the file is done by a run that can go on, and what there is to say of one that cannot.
+@dataclass(frozen=True)
+class BegunFile:
+    """What a run that was stopped or killed has left beside the file of a result.
 
-    Parameters
+    Attributes
     ----------
-    chosen
-        The volume.
-    choices
-        How it is segmented, and where the result goes.
+    share
+        Which share of its region is done.
+    can_go_on
+        Whether it had the same choices.
     """
-    if choices.path is None:
-        return 0.0, ""
-    begun = look_at_begun(choices.path, choices.spec, choices.only_class)
-    if begun is None:
-        return 0.0, ""
-    share = min(1.0, begun.voxels / choices.region(chosen.shape).n_voxels)
-    if not begun.changes:
-        return share, ""
-    name = shown(choices.path.name)
-    return 0.0, f"A run into {name} that was stopped had other choices; Start begins again."
+
+    share: float = 0.0
+    can_go_on: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Return what there is to say of one that cannot go on, or nothing."""
+        if not self.share or self.can_go_on:
+            return ""
+        return f"A run into this file that was stopped ({self.share:.0%} done) had other choices; Start begins again."
+
+
+def find_begun(choices: Choices) -> BegunFile:
+    """Return what was begun of the file that a result goes to."""
+    begun = None if choices.path is None else look_at_begun(choices.path, choices.spec, choices.only_class)
+    return BegunFile() if begun is None else BegunFile(begun.share, not begun.changes)
 
 
 def check_path(chosen: LayerVolume, choices: Choices) -> str:

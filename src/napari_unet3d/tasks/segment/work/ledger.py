@@ -283,13 +283,13 @@ class Begun:
 
     Attributes
     ----------
-    voxels
-        How many are done.
+    share
+        Which share of its region is done, in [0, 1].
     changes
         In what the run differs from the one that is asked for, as parts of a sentence.
     """
 
-    voxels: int
+    share: float
     changes: tuple[str, ...] = ()
 
 
@@ -310,7 +310,10 @@ def look_at_begun(target: Path, spec: PredictSpec, only_class: int | None = None
     voxels, head = _read_begun(target, found.st_mtime_ns, found.st_size)
     if not voxels or head is None:
         return None
-    return Begun(voxels, tuple(head.changes(spec, head.model, head.volume, only_class)))
+    z, y, x = head.volume.shape[:3]
+    region = head.spec.region or Box.whole((z, y, x))
+    # Tiles of a later, smaller plan may have written some voxels once more.
+    return Begun(min(1.0, voxels / region.n_voxels), tuple(head.changes(spec, head.model, head.volume, only_class)))
 
 
 @lru_cache(maxsize=8)

@@ -10,12 +10,12 @@ from typing import Any
 from magicgui.widgets import Container, ProgressBar, PushButton
 
 from napari_unet3d.core.tiles.plan import TilePlan
-from napari_unet3d.errors import Unet3dError
+from napari_unet3d.errors import Unet3dError, shown
 from napari_unet3d.network.machine.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
-from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
+from napari_unet3d.widgets.host.files import ask_save_path, confirm, confirm_replacing
 from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.view import shown_box
@@ -44,8 +44,8 @@ from napari_unet3d.widgets.runs.results import (
     check_cluster,
     check_path,
     check_room,
+    find_begun,
     propose_path,
-    share_begun,
 )
 from napari_unet3d.widgets.runs.segmentation import Segmentation
 from napari_unet3d.widgets.runs.session import Session
@@ -221,11 +221,11 @@ class SegmentPanel(Container):
             volume, choices = session.volume(), self.choices()
             if self.form.place.propose(propose_path(volume, choices)):
                 choices = self.choices()
-            begun, told = share_begun(volume, choices)
-            said = " ".join(filter(None, [check_path(volume, choices), told]))
+            begun = find_begun(choices)
+            said = " ".join(filter(None, [check_path(volume, choices), begun.sentence]))
             check_cluster(volume, choices)
             planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem, said)
-            self._planned = replace(planned, begun=begun)
+            self._planned = replace(planned, begun=begun.share if begun.can_go_on else 0.0)
         except Unet3dError as error:
             self._planned = Planned(sentence=session.problem or str(error))
         if self._planned.is_asking:
@@ -308,7 +308,10 @@ class SegmentPanel(Container):
             check_cluster(volume, choices)
             if choices.path is not None and not confirm_replacing(self.native, choices.path):
                 return
-            goes_on = not anew and share_begun(volume, choices)[0] > 0
+            begun = find_begun(choices)
+            goes_on = begun.can_go_on and not anew
+            if begun.share and not goes_on and not self._may_begin_again(choices.path, begun.share):
+                return
             notes_in = session.preferences.unfinished_folder
             run = Segmentation(session.viewer, session.engine, volume, choices, goes_on=goes_on, notes_in=notes_in)
         except Unet3dError as error:
@@ -324,6 +327,11 @@ class SegmentPanel(Container):
         self.update_plan()
         if self.state.can_start:
             self._start()
+
+    def _may_begin_again(self, path: Path | None, share: float) -> bool:
+        name = shown(path.name) if path else ""
+        question = f"A run into {name} was stopped when {share:.0%} was done. Throw that away and begin again?"
+        return confirm(self.native, question, "With the choices that it had, Start goes on with it.", "Begin again")
 
     def correct_here(self) -> None:
         """Copy the result in the middle of the view into the annotation, to be corrected there."""
