@@ -192,3 +192,11 @@ def test_projects_that_are_kept_elsewhere_are_found_after_a_renaming_too(image, 
     made.release()
     image.rename(image.with_name("brain.tif"))
     assert find_project(record(image.with_name("brain.tif")), [home]).path == made.path
+
+
+def test_a_stray_file_makes_no_zarr_of_the_folder_of_an_image(image, tmp_path):
+    for folder in (tmp_path, image.parent):
+        (folder / "zarr.json").write_text("{}")
+    made = begin_project(record(image), [tmp_path / "home"])
+    made.release()
+    assert made.path == image.parent / "cells.tif.unet3d-project"

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from threading import RLock
 
@@ -226,8 +227,15 @@ def _beside(path: str) -> Path | None:
     found = image_file(path)
     if found is None:
         return None
-    inside = [part for part in (found, *found.parents) if any((part / name).exists() for name in _ZARR_FILES)]
+    if found.is_file():
+        return found.parent
+    # From the image upwards, without a gap: a stray file far above makes no Zarr of all that lies below it.
+    inside = list(takewhile(_is_zarr, (found, *found.parents) if _is_zarr(found) else found.parents))
     return (inside[-1] if inside else found).parent
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _ZARR_FILES)
 
 
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
