@@ -142,6 +142,7 @@ def test_a_dock_that_is_closed_comes_back_as_it_was_and_so_does_a_project(make_n
     QApplication.processEvents()
     viewer = make_napari_viewer(show=True)
     _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
+    qtbot.waitUntil(lambda: workbench.data.recent.has_any, timeout=LONG_MS)
     (button,) = workbench.data.recent.buttons
     button.native.click()
     qtbot.waitUntil(lambda: workbench.session.labels is not None, timeout=LONG_MS)

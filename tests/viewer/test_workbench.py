@@ -253,6 +253,8 @@ def test_nothing_is_cut_off_on_a_small_screen(make_napari_viewer, qtbot, noisy, 
 def test_every_control_says_what_it_does_and_can_be_reached_with_the_keyboard(make_napari_viewer, qtbot, noisy):
     viewer = make_napari_viewer(show=True)
     workbench = with_small_tiles(qtbot, viewer, noisy)
+    # Once it is on the screen.
+    qtbot.waitUntil(lambda: bool(workbench.data.image.native.accessibleName()), timeout=LONG_MS)
     for panel in (workbench.data, workbench.sizes, workbench.segment):
         for control in (found for kind in CONTROLS for found in panel.native.findChildren(kind)):
             # Parts of a control, and the corner of a table.

@@ -196,7 +196,7 @@ def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> Segmen
     has_begun = is_ready and planned.begun > 0
     if run is None:
         start = f"Go on ({planned.begun:.0%} done)" if has_begun else "Start"
-        return SegmentState(planned, start, can_start=is_ready, has_anew=has_begun, can_begin_anew=is_ready)
+        return SegmentState(planned, start, can_start=is_ready, has_anew=has_begun, can_begin_anew=has_begun)
     is_stopped = run.state in ("stopped", "failed") and run.is_same
     can_go_on = is_stopped or (has_begun and not run.is_active)
     share = run.share if is_stopped else planned.begun
