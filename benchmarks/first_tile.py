@@ -67,7 +67,7 @@ def main() -> None:
     viewer.window.resize(1280, 800)
     viewer.add_image(np.ascontiguousarray(image), scale=sample.voxel_size, units=(sample.unit,) * 3, name="image")
     gaps = Gaps()
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     workbench.show_tab("Segment")
     panel, session = workbench.segment, session_of(viewer)
     live(lambda: bool(panel.start.enabled) and session.engine.state == "ready")

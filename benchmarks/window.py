@@ -50,7 +50,7 @@ import sys, time
 import napari
 viewer = napari.Viewer()
 begun = time.perf_counter()
-viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+viewer.window.add_plugin_dock_widget("napari-unet3d")
 seconds = time.perf_counter() - begun
 print(seconds, int("keras" in sys.modules or "tensorflow" in sys.modules))
 from napari_unet3d.widgets.runs.session import end_session
@@ -190,7 +190,7 @@ def main() -> None:
     viewer.window.resize(1280, 800)
     image = np.random.default_rng(0).integers(0, 3000, SHAPE).astype(np.uint16)
     layer = viewer.add_image(image, contrast_limits=(0, 3000))
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     workbench.show_tab("Train" if arguments.train else "Segment")
     session = session_of(viewer)
     while session.engine.state in ("starting", "busy"):

@@ -71,7 +71,7 @@ def test_the_commands_open_the_widget_of_the_manifest(manifest):
     from napari_unet3d.widgets.plugin import commands
 
     (widget,) = manifest.contributions.widgets
-    assert (manifest.name, widget.display_name) == (commands.PLUGIN, commands.WIDGET)
+    assert f"{widget.display_name} ({manifest.display_name})" == commands.DOCK
     (command,) = [command for command in manifest.contributions.commands if command.id == widget.command]
     assert command.python_name == "napari_unet3d.widgets.plugin.workbench:Workbench"
 
@@ -111,7 +111,8 @@ def test_the_preferences_are_explained_and_their_defaults_are_those_of_the_progr
     (category,) = manifest.contributions.configurations.values()
     assert list(manifest.contributions.configurations) == ["workbench"]
     properties = category.properties
-    assert list(properties) == ["models_folder", "projects_folder", "memory_gib", "warm_start", "idle_minutes"]
+    names = ["models_folder", "projects_folder", "cluster", "memory_gib", "warm_start", "idle_minutes"]
+    assert list(properties) == names
     for choice in properties.values():
         assert choice.title
         assert choice.description.endswith(".")
@@ -120,6 +121,7 @@ def test_the_preferences_are_explained_and_their_defaults_are_those_of_the_progr
     defaults = Preferences(models_folder=Path())
     assert properties["models_folder"].default == properties["projects_folder"].default == ""
     assert defaults.projects_folder is None
+    assert (properties["cluster"].default, defaults.cluster) == ("", None)
     assert properties["memory_gib"].default == 0
     assert defaults.memory_bytes is None
     assert properties["warm_start"].default == defaults.warm_start

@@ -6,11 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import zarr
 
@@ -19,7 +17,7 @@ from napari_unet3d.core.finite import NOT_FINITE
 from napari_unet3d.core.normalize import sample_voxels
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.engine.cluster.computer import ClusterComputer
-from napari_unet3d.engine.cluster.local import local_workers, worker_command
+from napari_unet3d.engine.cluster.local import local_workers
 from napari_unet3d.engine.cluster.pool import Done, Failed, Pool
 from napari_unet3d.errors import EngineError
 from napari_unet3d.network.store import save_model
@@ -31,52 +29,12 @@ from napari_unet3d.tasks.segment.work.ledger import folder_of, n_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import read_volume
 from tests.support import cluster_tasks
+from tests.support.dask_cluster import cluster, wait_for
 from tests.support.models import needs_bfloat16, random_model
 
 pytest.importorskip("distributed")
 ROOT = Path(__file__).parents[2]
 SHAPE = (60, 120, 150)
-
-
-@contextmanager
-def process(command, **choices):
-    started = subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL, **choices)
-    try:
-        yield started
-    finally:
-        for child in psutil.Process(started.pid).children(recursive=True):
-            child.kill()
-        started.kill()
-        started.wait()
-
-
-@contextmanager
-def cluster(folder, n_workers, prefix=(), **environment):
-    """Start a scheduler that writes a file, and workers for it; give the file and the processes of the workers."""
-    file = folder / "scheduler.json"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", 0, "--no-dashboard"]
-    with process([*scheduler, "--host", "127.0.0.1", "--scheduler-file", file]) as boss:
-        while not (file.exists() and file.read_text().strip()):
-            assert boss.poll() is None
-        address = json.loads(file.read_text())["address"]
-        command = [*prefix, *worker_command(address, str(folder / "workers"))]
-        paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "CUDA_VISIBLE_DEVICES": ""}
-        workers = [process(command, env={**os.environ, **paths, **environment}) for _ in range(n_workers)]
-        opened = []
-        try:
-            opened = [worker.__enter__() for worker in workers]
-            yield file, opened
-        finally:
-            for worker in workers[: len(opened)]:
-                worker.__exit__(None, None, None)
-
-
-def wait_for(file, n_workers):
-    from distributed import Client
-
-    with Client(scheduler_file=str(file), set_as_default=False) as client:
-        client.wait_for_workers(n_workers, timeout=120)
-        return {address: info["pid"] for address, info in client.run(cluster_tasks.process).items()}
 
 
 def command(*words) -> int:

@@ -61,7 +61,7 @@ def test_from_an_empty_napari_to_a_saved_result_and_a_round_of_corrections(
         metadata={"axes": "ZYX", "spacing": 0.5, "unit": "um"},
     )
     viewer = make_napari_viewer(show=True)
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     session, person = workbench.session, Person(qtbot, workbench)
     session.preferences = replace(session.preferences, models_folder=tmp_path / "models")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(tmp_path / "cells.tif"), ""))

@@ -82,6 +82,19 @@ def test_a_second_command_shows_the_same_workbench_at_its_own_tab(viewer):
     assert tab_of(first) == "Segment"
 
 
+def test_the_menu_plugins_shows_the_workbench_that_a_command_has_opened(viewer):
+    from napari._app_model import get_app_model
+
+    choose("open_data")
+    first = workbench_of(viewer)
+    items = [item.command for item in get_app_model().menus.get_menu("napari/plugins") if hasattr(item, "command")]
+    (ours,) = [command for command in items if command.title == "Workbench (3D U-Net)"]
+    dock_of(first).hide()
+    get_app_model().commands.execute_command(ours.id).result()
+    assert workbench_of(viewer) is first
+    assert dock_of(first).isVisibleTo(dock_of(first).parentWidget())
+
+
 def test_a_workbench_that_was_closed_opens_again_with_what_was_chosen(viewer, tmp_path):
     from napari_unet3d.widgets.runs.session import session_of
 

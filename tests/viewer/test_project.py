@@ -36,7 +36,7 @@ from napari_unet3d.widgets.runs import session as sessions
 image, own = sys.argv[1:]
 sessions.read_preferences = lambda: Preferences(Path(own) / "models", warm_start=False)
 viewer = napari.Viewer()
-_, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+_, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
 panel = workbench.data
 panel.open_path(image)
 state = {"stroke": 0}
@@ -101,7 +101,7 @@ def test_napari_is_killed_between_two_strokes_and_all_but_the_last_seconds_are_t
     assert all(found[z].any() for z in (1, 3, 5))
     # And a new window offers it.
     viewer = make_napari_viewer(show=True)
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     workbench.data.open_path(str(image))
     qtbot.waitUntil(lambda: workbench.data.resume.visible, timeout=LONG_MS)
     workbench.data.resume.native.click()
@@ -112,7 +112,7 @@ def test_napari_is_killed_between_two_strokes_and_all_but_the_last_seconds_are_t
 def reopened(viewer, dock) -> Workbench:
     viewer.window.remove_dock_widget(dock)
     QApplication.processEvents()
-    return viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")[1]
+    return viewer.window.add_plugin_dock_widget("napari-unet3d")[1]
 
 
 def is_as_it_was(workbench) -> bool:
@@ -125,7 +125,7 @@ def is_as_it_was(workbench) -> bool:
 
 def test_a_dock_that_is_closed_comes_back_as_it_was_and_so_does_a_project(make_napari_viewer, qtbot, image, tmp_path):
     viewer = make_napari_viewer(show=True)
-    dock, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    dock, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     workbench.data.open_path(str(image))
     qtbot.waitUntil(lambda: workbench.session.image is not None, timeout=LONG_MS)
     workbench.data.class_names.value = "background, axon, soma"
@@ -141,7 +141,7 @@ def test_a_dock_that_is_closed_comes_back_as_it_was_and_so_does_a_project(make_n
     viewer.close()
     QApplication.processEvents()
     viewer = make_napari_viewer(show=True)
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     (button,) = workbench.data.recent.buttons
     button.native.click()
     qtbot.waitUntil(lambda: workbench.session.labels is not None, timeout=LONG_MS)

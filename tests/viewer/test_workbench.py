@@ -43,7 +43,7 @@ CONTROLS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit)
 
 
 def opened(viewer) -> Workbench:
-    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d", "3D U-Net")
+    _, workbench = viewer.window.add_plugin_dock_widget("napari-unet3d")
     return workbench
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,3 +59,11 @@ def session(viewer, engine, previewer, models_folder, tmp_path, monkeypatch) -> 
     session = Session(viewer, engine, Preferences(models_folder, warm_start=False), previewer)
     yield session
     session.close()
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """What napari remembers of folders, without the settings of a person."""
+    settings = SimpleNamespace(application=SimpleNamespace(save_history=[str(tmp_path)]))
+    monkeypatch.setattr("napari.utils.history.get_settings", lambda: settings)
+    return settings.application

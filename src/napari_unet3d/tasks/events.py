@@ -57,6 +57,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Nothing has changed; others work meanwhile, and this is a safe point to stop."""
+
+
+@dataclass(frozen=True)
 class Note:
     """A message for the user; the work goes on.
 
@@ -157,4 +162,4 @@ class Checkpointed:
     step: int
 
 
-Event = Started | TileDone | Progress | HeldOut | StepDone | Validated | Previewed | Checkpointed | Note
+Event = Started | TileDone | Progress | Waiting | HeldOut | StepDone | Validated | Previewed | Checkpointed | Note

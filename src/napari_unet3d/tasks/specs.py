@@ -27,7 +27,7 @@ from napari_unet3d.errors import is_possible, shown
 from napari_unet3d.network.machine.device import Precision
 
 # Of `PredictSpec`, what says how much is computed at once and where, and changes no byte of the result.
-HOW = frozenset({"memory_bytes", "tile_shape", "device"})
+HOW = frozenset({"memory_bytes", "tile_shape", "first_result", "device"})
 
 _Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Doublings = Annotated[float, Field(ge=-50, le=50)]

@@ -85,24 +85,42 @@ def read_coarser(volume: Volume) -> list[Volume]:
     Parameters
     ----------
     volume
-        From `read_volume`, of an OME-Zarr.
+        From `read_volume`, of an OME-Zarr, an Imaris file or a TIFF whose planes have smaller copies.
     """
     if not volume.path:
         return []
     place, dataset = _split(volume.path)
-    if not (place.is_dir() and _is_zarr(place)):
-        return []
-    from napari_unet3d.volumes.ome_zarr import coarser_arrays
-
     levels = [volume]
-    with suppress(VolumeError):
-        for name in coarser_arrays(place, dataset):
+    with suppress(VolumeError, OSError):
+        for name in _coarser_names(place, dataset):
             level = read_volume(f"{place}:{name}")
             last = levels[-1].data
             is_smaller = len(level.data.shape) == len(last.shape) and level.data.dtype == last.dtype
             if is_smaller and level.data.shape != last.shape and np.less_equal(level.data.shape, last.shape).all():
                 levels.append(level)
     return levels[1:]
+
+
+def _coarser_names(place: Path, dataset: str | None) -> list[str]:
+    """Return what chooses the smaller copies of a volume, the largest first."""
+    if place.is_dir():
+        if not _is_zarr(place):
+            return []
+        from napari_unet3d.volumes.ome_zarr import coarser_arrays
+
+        return coarser_arrays(place, dataset)
+    with open(place, "rb") as file:
+        start = file.read(_SNIFFED_BYTES)
+    if start.startswith(_TIFF):
+        from napari_unet3d.volumes.tiff import count_levels
+
+        image = "" if dataset is None else f"{dataset}/"
+        return [f"{image}level {number}" for number in range(1, count_levels(place) + 1)]
+    if _is_hdf5(place):
+        from napari_unet3d.volumes.hdf5 import coarser_levels
+
+        return coarser_levels(place, dataset)
+    return []
 
 
 def read_sample(folder: str | os.PathLike[str]) -> tuple[Volume, Volume]:

@@ -169,3 +169,26 @@ def test_of_several_projects_of_an_image_that_comes_first_in_which_was_painted_l
     for project, day in zip(made, (2, 3, 1), strict=True):
         project.update(lambda old, day=day: old.with_annotation(annotation(day=day)))
     assert [project.path for project in find_projects(record(), [tmp_path])] == [made[n].path for n in (1, 0, 2)]
+
+
+def test_a_renamed_image_finds_its_project_after_one_that_is_called_after_it(image, tmp_path):
+    made = begin_project(record(image), [tmp_path / "home"])
+    made.update(lambda old: old.with_annotation(annotation(day=9)))
+    made.release()
+    other = record(image.with_name("other.tif"), voxels=VOXELS + 1, name="other")
+    begin_project(other, [tmp_path / "home"]).release()
+    renamed = image.with_name("brain.tif")
+    image.rename(renamed)
+    assert [project.path.name for project in find_projects(record(renamed), [])] == ["cells.tif.unet3d-project"]
+    named = begin_project(record(renamed), [tmp_path / "home"])
+    named.release()
+    names = [project.path.name for project in find_projects(record(renamed), [])]
+    assert names == ["brain.tif.unet3d-project", "cells.tif.unet3d-project"]
+
+
+def test_projects_that_are_kept_elsewhere_are_found_after_a_renaming_too(image, tmp_path):
+    home = tmp_path / "home"
+    made = begin_project(record(image), [home], is_beside=False)
+    made.release()
+    image.rename(image.with_name("brain.tif"))
+    assert find_project(record(image.with_name("brain.tif")), [home]).path == made.path

@@ -46,7 +46,7 @@ def test_a_layer_is_saved_in_a_thread_of_its_own(qtbot, viewer, tmp_path):
     found = layer_volume(viewer.add_labels(LABELS))
     object.__setattr__(found, "source", Watched())
     saving, told = LayerSaving(), []
-    saving.changed.connect(lambda: told.append(saving.sentence))
+    saving.changed.connect(lambda: told.append(saving.told(found.layer).sentence))
     saving.save(found, tmp_path / "labels.zarr")
     assert told == ["Saving labels.zarr .."]
     qtbot.waitUntil(lambda: not saving.is_active)
@@ -60,6 +60,6 @@ def test_one_file_is_not_saved_twice_at_once(qtbot, viewer, tmp_path):
     saving = LayerSaving()
     saving.save(found, tmp_path / "labels.tif")
     saving.save(found, tmp_path / "labels.tif")
-    assert saving.sentence == "Not saved. labels.tif is being saved already."
+    assert saving.told(found.layer).sentence == "Not saved. labels.tif is being saved already."
     qtbot.waitUntil(lambda: not saving.is_active)
-    assert saving.sentence.startswith("Saved")
+    assert saving.told(found.layer).sentence.startswith("Saved")

@@ -249,7 +249,7 @@ def test_image_and_labels_with_a_fourth_axis_are_taken_at_one_position(session, 
     assert set(np.unique(made().layers[PATCH_LABELS].data)) == {7}
     session.labels = viewer.add_labels(labels[:1], name="one", axis_labels=("c", "z", "y", "x"))
     panel.update_state()
-    assert "is shown at position 1 of its fourth axis; 'one' has only 1" in panel.state.problem
+    assert "is shown at position 1 of its fourth axis; 'one' lies at another one" in panel.state.problem
 
 
 def test_what_is_typed_on_the_way_to_a_number_is_no_error(panel, qtbot):

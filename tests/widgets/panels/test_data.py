@@ -96,7 +96,7 @@ def test_the_voxel_size_of_a_layer_with_channels_is_that_of_space(panel, viewer)
     assert [box.value for box in panel.voxel_size] == [3, 2, 1]
     panel.voxel_size[0].value = 5
     assert tuple(layer.scale) == (1, 5, 2, 1)
-    assert "position 0 of 2 along axis c, as shown" in panel._facts.value
+    assert "channel 0 of 0 .. 1, as shown" in panel._facts.value
 
 
 def test_an_annotation_lies_over_the_image_and_the_brush_is_ready(panel, viewer, session):

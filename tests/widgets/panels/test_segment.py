@@ -5,15 +5,13 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
 
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
@@ -24,10 +22,13 @@ from napari_unet3d.tasks.events import TileDone
 from napari_unet3d.tasks.jobs.files import read_job
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
+from napari_unet3d.volumes.space.calibration import Calibration
 from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.layers.volumes import add_layer, layer_data
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
+from napari_unet3d.widgets.panels.segment.text import voxel_size_warning
 from napari_unet3d.widgets.runs.session import Session
+from tests.support.dialogs import answer, chosen_in_the_dialog
 from tests.support.models import random_model
 from tests.support.segmenting import segment
 from tests.tasks.train.test_command import command
@@ -538,7 +539,7 @@ def test_numbered_objects_fill_as_classes_and_end_as_instances(
     expected = segment(volume, load_model(models_folder / "small.unet3d"), spec=spec)
     assert expected.max() > 1
     np.testing.assert_array_equal(layer.data, expected)
-    assert "class" not in layer.features
+    assert layer.features["voxels"][1:].tolist() == np.bincount(expected.ravel())[1:].tolist()
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif", ".ome.tif"])
@@ -631,55 +632,6 @@ def test_a_result_can_be_written_to_a_file_and_is_shown_from_there(
     np.testing.assert_array_equal(np.asarray(layer.data[:, :, :]), expected)
     assert written.voxel_size == pytest.approx((0.3, 0.2, 0.1))
     assert written.translate == pytest.approx((5, 6, 7), abs=1e-6) or suffix == ".tif"
-
-
-def test_a_file_that_is_not_finished_leaves_nothing_behind_when_the_window_is_closed(
-    qtbot, panel, session, image, tmp_path
-):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    panel.form.place.value = folder / "result.zarr"
-    small_tiles(panel)
-    panel.start.native.click()
-    qtbot.waitUntil(lambda: session.segmentation.n_done >= 1, timeout=LONG_MS)
-    assert list(folder.iterdir())
-    session.close()
-    qtbot.waitUntil(lambda: not list(folder.iterdir()), timeout=LONG_MS)
-
-
-def answer(button: str):
-    """Click a button of the question that is about to be asked; returns what was asked."""
-    asked = []
-
-    def click() -> None:
-        question = QApplication.activeModalWidget()
-        asked.append(question.text())
-        (wanted,) = [found for found in question.buttons() if found.text().replace("&", "") == button]
-        wanted.click()
-
-    QTimer.singleShot(0, click)
-    return asked
-
-
-def chosen_in_the_dialog(monkeypatch, path, kind="OME-TIFF (*.ome.tif)"):
-    """Let the next dialog of the system return a path; returns where each has begun."""
-    begun = []
-
-    def ask(parent, title, start, filters, **_):
-        begun.append(start)
-        assert kind in filters
-        return str(path), kind
-
-    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getSaveFileName", ask)
-    return begun
-
-
-@pytest.fixture
-def folders(monkeypatch, tmp_path):
-    """What napari remembers of folders, without the settings of a person."""
-    settings = SimpleNamespace(application=SimpleNamespace(save_history=[str(tmp_path)]))
-    monkeypatch.setattr("napari.utils.history.get_settings", lambda: settings)
-    return settings.application
 
 
 def test_a_file_that_exists_is_asked_about(qtbot, panel, session, viewer, image, tmp_path, volume, models_folder):
@@ -1189,3 +1141,24 @@ def test_models_that_look_alike_can_all_be_chosen(panel, session, models_folder,
     labels = [panel.model.choice.native.itemText(at) for at in range(panel.model.choice.native.count())]
     assert len(set(labels)) == len(labels)
     assert sum(label.startswith("cells, ") for label in labels) == 3
+
+
+def test_of_a_result_that_was_removed_nothing_is_said(qtbot, panel, session, viewer, image):
+    panel.update_plan()
+    panel.start.native.click()
+    ended(qtbot, session)
+    assert panel._state.value.startswith("Done")
+    viewer.layers.remove(session.segmentation.layer)
+    panel.update_plan()
+    assert panel._state.value == ""
+    assert panel.save.native.isHidden()
+
+
+def test_an_image_without_a_unit_is_no_surprise_to_a_model_that_was_trained_on_one(panel, session, image):
+    volume = session.volume().volume
+    unknown = replace(volume, calibration=Calibration((1.0, 1.0, 1.0)))
+    trained = panel.choices().card
+    assert trained.voxel_size is None
+    trained = trained.model_copy(update={"voxel_size": (1.0, 1.0, 1.0), "unit": "pixel"})
+    assert voxel_size_warning(unknown, trained) == ""
+    assert "is not known" in voxel_size_warning(unknown, trained.model_copy(update={"unit": "um"}))

@@ -239,7 +239,7 @@ def test_an_earlier_run_is_opened_as_it_was_left(panel, session, qtbot, ended):
     session.training = None
     panel.form.steps.value = 99
     panel.update_state()
-    panel.open_run(run.folder)
+    panel.earlier.open(run.folder)
     opened = session.training
     assert opened is not run
     assert (opened.state, opened.step, opened.spec) == ("done", 6, run.spec)
@@ -267,17 +267,37 @@ def test_a_stopped_run_that_is_opened_goes_on_to_the_bytes_of_an_unbroken_one(pa
     stopped = ended()
     assert stopped.step < 40
     session.training = None
-    panel.open_run(stopped.folder)
+    panel.earlier.open(stopped.folder)
     qtbot.waitUntil(lambda: panel.start.text == "Continue", timeout=60_000)
     panel.start.native.click()
     assert ended().step == 40
     assert session.training.folder == stopped.folder
 
 
+def test_the_last_run_of_a_project_is_shown_if_it_was_stopped_and_nothing_if_it_was_done(panel, session, qtbot, ended):
+    panel.earlier.show_unfinished()
+    assert session.training is None
+    panel.form.steps.value = 40
+    qtbot.waitUntil(lambda: panel.spec is not None and panel.spec.steps == 40, timeout=60_000)
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: session.training.step >= 3, timeout=120_000)
+    panel.stop.native.click()
+    stopped = ended()
+    session.training = None
+    panel.earlier.show_unfinished()
+    qtbot.waitUntil(lambda: panel.start.text == "Continue", timeout=60_000)
+    assert session.training.folder == stopped.folder
+    panel.start.native.click()
+    ended()
+    session.training = None
+    panel.earlier.show_unfinished()
+    assert session.training is None
+
+
 def test_a_folder_without_a_run_is_refused_in_words(panel, session, tmp_path):
     with notification_manager:
         before = len(notification_manager.records)
-        panel.open_run(tmp_path)
+        panel.earlier.open(tmp_path)
     assert "holds no run to go on with" in notification_manager.records[before].message
     assert session.training is None
 

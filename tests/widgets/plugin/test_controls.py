@@ -17,6 +17,7 @@ from napari_unet3d.widgets.panels.data.tab import DataPanel
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
+from napari_unet3d.widgets.runs.saving import Told
 
 PANELS = {
     "Data": DataPanel,
@@ -147,11 +148,12 @@ def test_names_of_layers_and_paths_are_shown_as_text(qtbot, session, viewer, nam
     qtbot.addWidget(panel.native)
     if name == "Segment":
         panel.form.place.value = tmp_path / f"{BAD.replace('/', '_')}.zarr"
-        session.saving.sentence = f"Saved: {BAD}"
-        session.saving.changed.emit()
+        panel._saved.value = f"Saved: {BAD}"
         panel.update_plan()
     if name == "Train":
         panel.look()
+    if name == "Data":
+        session.saving.tell(session.labels, Told(f"Saved: {BAD}"))
     name_controls(panel.native)
     assert looks_like_markup(panel.native) == []
 

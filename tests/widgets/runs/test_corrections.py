@@ -94,6 +94,6 @@ def test_no_more_is_copied_than_a_person_can_look_over(qapp):
 def test_the_brush_is_in_hand_afterwards_and_what_was_done_is_said(qapp):
     viewer, labels, result = scene(np.ones((3, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), z=2)
     said = correct(viewer, result, NAMES, labels, Meanings.painted(NAMES))
-    assert said.startswith("16 voxels of slice 2 were copied to ")
+    assert said.startswith("16 voxels of this slice were copied to ")
     assert "Ctrl-Z" in said
     assert (labels.mode, result.visible, viewer.layers.selection.active) == ("paint", False, labels)

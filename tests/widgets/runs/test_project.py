@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,8 @@ from napari_unet3d.tasks.projects.annotation import KeptAnnotation
 from napari_unet3d.tasks.projects.folder import Project
 from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.panels.data.tab import DataPanel
+from napari_unet3d.widgets.runs import kept_layer
+from napari_unet3d.widgets.runs.last_writing import wait_for_writing
 from napari_unet3d.widgets.runs.session import Session
 
 LONG_MS = 30_000
@@ -122,6 +126,8 @@ def test_an_empty_window_offers_the_last_project(qtbot, new_window, image):
     panel.new_annotation()
     paint(panel, (3, 10, 10), 2)
     panel = new_window()
+    qtbot.waitUntil(lambda: panel.recent.has_any, timeout=LONG_MS)
+    assert panel.recent.visible or not panel.recent.native.isHidden()
     (button,) = panel.recent.buttons
     assert button.text.startswith("Go on with cells.tif, ")
     button.native.click()
@@ -183,6 +189,8 @@ def test_two_windows_do_not_write_the_same_annotation(qtbot, new_window, image, 
         with notification_manager:
             before = len(notification_manager.records)
             second.go_on()
+            qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=LONG_MS)
+        assert second._session.project.offered is not None
         assert "open in another window" in notification_manager.records[before].message
         second.new_annotation()
         other.labels.paint((5, 5, 5), 1)
@@ -290,7 +298,7 @@ def test_what_another_window_painted_since_is_not_forgotten(qtbot, new_window, i
     other.close()
     panel.go_on()
     qtbot.waitUntil(lambda: len(panel._session.viewer.layers) == 3, timeout=LONG_MS)
-    panel._session.project.keep_settings()
+    panel._session.project.keep_settings(waits=True)
     assert len(Project.open(image.parent / "cells.tif.unet3d-project").record.annotations) == 2
 
 
@@ -336,3 +344,204 @@ def test_a_program_that_just_ends_saves_what_was_painted(image, tmp_path):
     subprocess.run(words, check=True, timeout=120, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
     (project,) = (tmp_path / "own" / "projects").glob("*.unet3d-project")
     assert on_disk(project).any()
+
+
+def test_an_image_that_was_renamed_is_offered_its_project_which_learns_the_new_name(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    new_window()  # the first one is closed
+    renamed = image.with_name("brain, left.tif")
+    image.rename(renamed)
+    panel = new_window(renamed)
+    qtbot.waitUntil(lambda: panel._session.project.offered is not None, timeout=LONG_MS)
+    panel.resume.native.click()
+    qtbot.waitUntil(lambda: panel._session.labels is not None, timeout=LONG_MS)
+    paint(panel, (9, 20, 20), 1)
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    (folder,) = image.parent.glob("*.unet3d-project")
+    qtbot.waitUntil(lambda: bool((on_disk(folder) == 1).any()), timeout=LONG_MS)
+    assert Project.open(folder).record.image.path == str(renamed)
+
+
+# The names of files that this process opens in the thread of the window, while somebody asks.
+_opened: list[str] = []
+_is_asked = [False]
+
+
+def _hear(event: str, arguments: tuple) -> None:
+    if event == "open" and _is_asked[0] and threading.current_thread() is threading.main_thread():
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_hear)
+
+
+def test_no_project_is_read_or_written_in_the_thread_of_the_window(qtbot, new_window, image):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel = new_window()
+    _opened.clear()
+    _is_asked[0] = True
+    try:
+        panel = new_window(image)
+        qtbot.waitUntil(lambda: panel.recent.has_any, timeout=LONG_MS)
+        qtbot.waitUntil(lambda: panel._session.project.offered is not None, timeout=LONG_MS)
+        panel.resume.native.click()
+        qtbot.waitUntil(lambda: panel._session.labels is not None, timeout=LONG_MS)
+        keeper = panel._session.project
+        keeper.settings["tab"] = "Train"
+        keeper.keep_settings()
+        folder = image.parent / "cells.tif.unet3d-project"
+        qtbot.waitUntil(lambda: keeper.project_of(panel._session.image).record.settings == {"tab": "Train"})
+    finally:
+        _is_asked[0] = False
+    assert Project.open(folder).record.settings == {"tab": "Train"}
+    assert [name for name in _opened if "project" in name or name.endswith("recent.json")] == []
+
+
+@pytest.fixture
+def all_is_large(monkeypatch):
+    monkeypatch.setattr(kept_layer, "LARGE_BYTES", 0)
+
+
+def test_a_window_that_closes_does_not_wait_for_a_large_mask(new_window, image, all_is_large):
+    panel, folder = new_window(image), image.parent / "cells.tif.unet3d-project"
+    mask = np.ones(VOXELS.shape, np.int32)
+    session = panel._session
+    session.labels = session.viewer.add_labels(mask)
+    session.labels.paint((3, 10, 10), 2)
+    kept = session.project._kept[session.labels]
+    with kept.writing:  # a disk that takes its time
+        session.close()
+        assert not folder.exists()
+    wait_for_writing()
+    np.testing.assert_array_equal(on_disk(folder), mask)
+    # And others may have it.
+    project = Project.open(folder)
+    assert project.take()
+    project.release()
+
+
+def test_start_makes_the_project_and_does_not_wait_for_a_large_mask(qtbot, new_window, image, all_is_large):
+    panel, folder = new_window(image), image.parent / "cells.tif.unet3d-project"
+    session = panel._session
+    session.labels = session.viewer.add_labels(np.ones(VOXELS.shape, np.int32))
+    session.labels.paint((3, 10, 10), 2)
+    with session.project._kept[session.labels].writing:
+        session.project.begin(session.image)
+        assert session.runs_folder == folder / "runs"
+        assert not (folder / "annotation").exists()
+    qtbot.waitUntil(lambda: is_saved(panel), timeout=LONG_MS)
+    np.testing.assert_array_equal(on_disk(folder), session.labels.data)
+
+
+def test_a_large_layer_that_is_deleted_is_saved_all_the_same(new_window, image, all_is_large):
+    panel = new_window(image)
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    panel._session.viewer.layers.remove(panel._session.labels)
+    wait_for_writing()
+    assert on_disk(image.parent / "cells.tif.unet3d-project").any()
+
+
+def test_a_program_that_ends_right_after_its_window_saves_what_is_large(image, tmp_path):
+    script = (
+        _ENDS
+        + """
+from napari_unet3d.widgets.runs import kept_layer
+
+kept_layer.LARGE_BYTES = 0
+sessions.end_session(viewer)
+"""
+    )
+    words = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "own"), str(image)]
+    subprocess.run(words, check=True, timeout=120, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
+    (project,) = (tmp_path / "own" / "projects").glob("*.unet3d-project")
+    assert on_disk(project).any()
+
+
+# A person opens an image from a disk that cannot be written to, goes on, and paints.
+_READ_ONLY = """
+import os
+import sys
+import time
+from pathlib import Path
+
+import tifffile
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication
+
+from napari_unet3d.engine import LocalEngine
+from napari_unet3d.widgets.host.preferences import Preferences
+from napari_unet3d.widgets.panels.data.tab import DataPanel
+from napari_unet3d.widgets.runs.session import Session
+
+application = QApplication([])
+image, own = sys.argv[1:]
+
+
+def wait(until):
+    end = time.monotonic() + 30
+    while not until() and time.monotonic() < end:
+        application.processEvents()
+        time.sleep(0.01)
+    assert until()
+
+
+session = Session(ViewerModel(), LocalEngine(), Preferences(Path(own) / "models", warm_start=False))
+panel = DataPanel(session)
+metadata = {"napari-unet3d": {"path": image}}
+session.image = session.viewer.add_image(tifffile.imread(image), name="cells", metadata=metadata)
+wait(lambda: session.project.offered is not None)
+panel.go_on()
+wait(lambda: session.labels is not None)
+assert session.labels.data[3, 10, 10] == 2
+session.labels.paint((9, 20, 20), 1)
+wait(lambda: session.project.saved_line(session.labels)[0].startswith("Saved"))
+print(session.project.saved_line(session.labels)[0])
+for record in notification_manager.records:
+    print(record.message)
+session.close()
+"""
+
+
+def _who_is_kept_out() -> list[str]:
+    """Return the words before those of a program that the bits of a folder bind, also where root runs the tests."""
+    if os.getuid():
+        return []
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or (os.getuid() == 0 and shutil.which("setpriv") is None),
+    reason="a folder cannot be made read-only here",
+)
+def test_a_project_that_cannot_be_written_to_is_opened_and_what_is_painted_goes_elsewhere(new_window, image, tmp_path):
+    panel, folder = new_window(image), image.parent / "cells.tif.unet3d-project"
+    panel.new_annotation()
+    paint(panel, (3, 10, 10), 2)
+    new_window()  # the first one is closed
+    before = on_disk(folder)
+    home = tmp_path / "home"
+    home.mkdir()
+    locked = [path for path in (folder, *folder.rglob("*")) if path.is_dir()]
+    for path in [*locked, image.parent]:
+        path.chmod(0o555)
+    words = [*_who_is_kept_out(), sys.executable, "-W", "ignore", "-c", _READ_ONLY, str(image), str(home)]
+    there = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    try:
+        ran = subprocess.run(words, timeout=120, env=there, capture_output=True, text=True, check=False)
+    finally:
+        for path in [image.parent, *locked]:
+            path.chmod(0o755)
+    assert ran.returncode == 0, ran.stderr
+    assert "cells.tif.unet3d-project lies where nothing can be written." in ran.stdout
+    assert "open in another window" not in ran.stdout
+    np.testing.assert_array_equal(on_disk(folder), before)
+    (other,) = home.rglob("*.unet3d-project")
+    found = on_disk(other)
+    assert (found[3, 10, 10], found[9, 20, 20]) == (2, 1)

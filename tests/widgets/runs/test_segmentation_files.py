@@ -11,6 +11,7 @@ import pytest
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.objects.clean_up import Cleanup
 from napari_unet3d.network.store import load_model, read_card
+from napari_unet3d.tasks.segment.work.ledger import boxes_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.widgets.layers.volumes import add_layer, layer_data, layer_volume
@@ -20,6 +21,7 @@ from tests.support.segmenting import segment
 
 LONG_MS = 120_000
 SHAPE = (40, 61, 92)
+N_TILES = 40
 TILES = PredictSpec(tile_shape=(60, 60, 60), device="cpu")
 CLEANED = TILES.model_copy(update={"cleanup": Cleanup(high=0.6, low=0.5, min_voxels=5)})
 NUMBERED = TILES.model_copy(update={"cleanup": Cleanup(high=0.5, low=0.5, min_voxels=0, instances=True)})
@@ -44,11 +46,11 @@ def begin(viewer, engine, models_folder, on_disk):
     """Return a function that starts a segmentation of the volume on disk into a file."""
     runs = []
 
-    def begin(path, spec=TILES, image=None, **choices):
+    def begin(path, spec=TILES, image=None, goes_on=False, **choices):
         layer = image or add_layer(viewer, layer_data(read_volume(on_disk)))
         model = models_folder / "small.unet3d"
         chosen = Choices(model, read_card(model)[0], spec, path=path, **choices)
-        run = Segmentation(viewer, engine, layer_volume(layer), chosen)
+        run = Segmentation(viewer, engine, layer_volume(layer), chosen, goes_on=goes_on)
         runs.append(run)
         run.start()
         return run
@@ -75,6 +77,13 @@ def passed(engine, monkeypatch):
 def finished(qtbot, run, state="done"):
     qtbot.waitUntil(lambda: not run.is_active, timeout=LONG_MS)
     assert run.state == state, run.error
+
+
+def totals_of(run):
+    """Return a set that hears how many tiles a run is about to compute."""
+    totals = set()
+    run.changed.connect(lambda: totals.add(run.n_tiles) if run.phase == "segmenting" else None)
+    return totals
 
 
 def expected(volume, models_folder, spec):
@@ -124,11 +133,14 @@ def test_a_worker_that_is_killed_costs_a_tile_and_the_file_ends_with_the_same_by
     qtbot.waitUntil(lambda: run.n_done >= 3, timeout=LONG_MS)
     os.kill(run.engine.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     finished(qtbot, run, "failed")
-    hidden = {found.name.split(".partial-")[0] for found in tmp_path.iterdir()}
-    assert hidden == {f".result{suffix}", f".result{suffix}.evidence.zarr"}
+    assert [found.name for found in tmp_path.iterdir()] == [f"result{suffix}.unfinished"]
+    n_kept = len(boxes_done(path))
+    assert n_kept >= 3
+    totals = totals_of(run)
     run.start()
     finished(qtbot, run)
-    assert sum(box.n_voxels for _, boxes in run._done for box in boxes) == volume.size
+    # Those that were done are not computed again.
+    assert N_TILES - n_kept in totals
     np.testing.assert_array_equal(read_volume(path).data[:, :, :], expected(volume, models_folder, CLEANED))
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
@@ -141,9 +153,10 @@ def test_what_is_done_is_shown_tile_by_tile_and_stays_when_it_is_cancelled(
     run.cancel()
     finished(qtbot, run, "stopped")
     want = expected(volume, models_folder, TILES)
-    for _, boxes in run._done:
-        for box in boxes:
-            np.testing.assert_array_equal(np.asarray(run.layer.data[box.slices]), want[box.slices])
+    boxes = boxes_done(tmp_path / "result.tif")
+    assert len(boxes) >= 2
+    for box in boxes:
+        np.testing.assert_array_equal(np.asarray(run.layer.data[box.slices]), want[box.slices])
     assert not (tmp_path / "result.tif").exists()
     run.start()
     finished(qtbot, run)
@@ -151,25 +164,38 @@ def test_what_is_done_is_shown_tile_by_tile_and_stays_when_it_is_cancelled(
 
 
 def test_a_file_that_was_removed_meanwhile_is_not_gone_on_with(qtbot, begin, tmp_path):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    run = begin(folder / "result.tif")
+    run = begin(tmp_path / "result.tif")
     qtbot.waitUntil(lambda: run.n_done >= 1, timeout=LONG_MS)
     run.cancel()
     finished(qtbot, run, "stopped")
-    for found in folder.iterdir():
-        found.unlink()
+    (tmp_path / "result.tif.unfinished" / "result.tif").unlink()
     run.start()
     finished(qtbot, run, "failed")
     assert "no longer there" in str(run.error)
 
 
-def test_with_its_window_goes_what_was_begun(qtbot, begin, tmp_path):
-    run = begin(tmp_path / "result.zarr", NUMBERED)
-    qtbot.waitUntil(lambda: run.n_done >= 1, timeout=LONG_MS)
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize("spec", [TILES, NUMBERED], ids=["labels", "numbered"])
+def test_what_is_done_outlives_the_window_and_another_one_goes_on_with_it(
+    qtbot, begin, volume, models_folder, tmp_path, spec
+):
+    path = tmp_path / "result.zarr"
+    run = begin(path, spec)
+    qtbot.waitUntil(lambda: run.n_done >= 2, timeout=LONG_MS)
     run.close()
-    qtbot.waitUntil(lambda: not list(tmp_path.iterdir()), timeout=LONG_MS)
+    qtbot.waitUntil(lambda: run._run.has_ended.is_set(), timeout=LONG_MS)
+    boxes = boxes_done(path)
+    assert len(boxes) >= 2
+    want = expected(volume, models_folder, spec)
+    other = begin(path, spec, goes_on=True)
+    totals = totals_of(other)
+    # What is there is shown before anything is computed.
+    np.testing.assert_array_equal(np.asarray(other.layer.data[boxes[0].slices]) > 0, want[boxes[0].slices] > 0)
+    assert other.share >= sum(box.n_voxels for box in boxes) / volume.size
+    finished(qtbot, other)
+    assert N_TILES - len(boxes) in totals
+    assert N_TILES not in totals
+    np.testing.assert_array_equal(np.asarray(other.layer.data[:, :, :]), want)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
 def test_the_probability_of_a_class_in_a_region_is_written_where_it_lies(qtbot, begin, volume, models_folder, tmp_path):

@@ -18,7 +18,7 @@ from napari_unet3d.engine.cluster.local import import_distributed, local_workers
 from napari_unet3d.engine.cluster.pool import Done, Failed, Pool
 from napari_unet3d.errors import BlocksFailedError, EngineError, shown
 from napari_unet3d.network.machine.device import Precision
-from napari_unet3d.tasks.events import Event, Note, Started, TileDone
+from napari_unet3d.tasks.events import Event, Note, Started, TileDone, Waiting
 from napari_unet3d.tasks.segment.blocks import (
     BlockComputer,
     BlockRun,
@@ -96,6 +96,8 @@ class ClusterComputer(BlockComputer):
                 case None if not told and not self._client.nthreads():
                     told = True
                     yield Note("There is no worker at the moment; the run waits for one.")
+                case None:
+                    yield Waiting()
         if failures:
             raise BlocksFailedError(
                 f"{len(failures):,} of {len(blocks):,} blocks could not be computed; all others are done.",

@@ -10,7 +10,9 @@ import itertools
 import math
 import threading
 import traceback
+from collections.abc import Generator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,9 @@ import numpy.typing as npt
 from napari_unet3d.engine.local import wire
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.driving import drive
-from napari_unet3d.tasks.jobs.kinds import job_from_json
+from napari_unet3d.tasks.events import Event
+from napari_unet3d.tasks.jobs.kinds import AnyJob, job_from_json
+from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.volumes.arrays import LazyArray, box_shape, normalize_key
 
 if TYPE_CHECKING:
@@ -116,6 +120,16 @@ def _copy(exchange: _Exchange, block: NDArray | None, number: int) -> npt.NDArra
     return None
 
 
+def _begin(job: AnyJob, arrays: dict[str, RemoteArray], stack: ExitStack) -> Generator[Event, None, Any]:
+    if not isinstance(job, SegmentJob) or job.cluster is None:
+        return job.perform(arrays)
+    # Most of the time nobody needs what this imports.
+    from napari_unet3d.engine.cluster.computer import open_computer
+
+    computer = stack.enter_context(open_computer(cluster=job.cluster, device=job.spec.device))
+    return job.perform(arrays, computer)
+
+
 # TensorFlow is not asked for two things at a time.
 _one_at_a_time = threading.Lock()
 
@@ -133,9 +147,9 @@ def run(task: Task, job: str, arrays: dict[str, Any]) -> dict[str, Any]:
         Shape and number type of every array by name.
     """
     there = {name: RemoteArray(task, name, tuple(shape), dtype) for name, (shape, dtype) in arrays.items()}
-    with _one_at_a_time:
+    with _one_at_a_time, ExitStack() as stack:
         try:
-            events = job_from_json(job).perform(there)
+            events = _begin(job_from_json(job), there, stack)
             result = drive(
                 events,
                 lambda event: task.update(info=wire.event_to_wire(event)),

@@ -12,7 +12,7 @@ from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.segment.files import notes_on_numbers
 from napari_unet3d.tasks.specs import Spec
 from napari_unet3d.volumes import Volume
-from napari_unet3d.volumes.space.calibration import calibrate
+from napari_unet3d.volumes.space.calibration import Calibration, calibrate
 
 IMAGE, LABELS = "image", "labels"
 
@@ -30,6 +30,12 @@ class ImageCalibration(Spec):
     translate: tuple[float, float, float] = (0.0, 0.0, 0.0)
     unit: str
 
+    @property
+    def known(self) -> Calibration:
+        """Return the same as a volume has it."""
+        sizes, positions = (dict(zip("zyx", numbers, strict=True)) for numbers in (self.voxel_size, self.translate))
+        return calibrate(sizes, self.unit, positions)
+
 
 def open_image(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
     """Return an image with what is known of its voxels.
@@ -39,12 +45,14 @@ def open_image(place: OnDisk, calibration: ImageCalibration | None) -> Volume:
     VolumeError
         As `read_volume`.
     """
-    volume = place.read()
+    return with_calibration(place.read(), calibration)
+
+
+def with_calibration(volume: Volume, calibration: ImageCalibration | None) -> Volume:
+    """Return a volume with what is known of its voxels instead of what its file says; None changes nothing."""
     if calibration is None:
         return volume
-    named = [dict(zip("zyx", numbers, strict=True)) for numbers in (calibration.voxel_size, calibration.translate)]
-    known = calibrate(named[0], calibration.unit, named[1])
-    return replace(volume, calibration=known, notes=notes_on_numbers(volume))
+    return replace(volume, calibration=calibration.known, notes=notes_on_numbers(volume))
 
 
 def open_readable(

@@ -21,6 +21,8 @@ from napari_unet3d.small_files import read_json
 from napari_unet3d.tasks.projects.record import FORMAT_VERSION, ImageRecord, ProjectRecord, image_file
 
 SUFFIX = ".unet3d-project"
+# Of the projects in a folder that are called after other images.
+_MOST_LOOKED_AT = 200
 RECORD_FILE, LOCK_FILE, ANNOTATIONS, RUNS = "project.json", "project.lock", "annotation", "runs"
 
 
@@ -106,7 +108,12 @@ class Project:
         return next(self.annotations / file for file in numbered if not os.path.lexists(self.annotations / file))
 
     def take(self) -> bool:
-        """Keep other windows out, and return whether none has it; where a disk knows no locks, nobody is kept out."""
+        """Keep other windows out, and return whether none has it and it can be written to.
+
+        Where a disk knows no locks, nobody is kept out.
+        """
+        if self.is_read_only:
+            return False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -120,6 +127,11 @@ class Project:
             self.record = Project.open(self.path).record
         return True
 
+    @property
+    def is_read_only(self) -> bool:
+        """Return whether its folder is there and cannot be written to."""
+        return self.path.is_dir() and not os.access(self.path, os.W_OK)
+
     def release(self) -> None:
         """Let other windows have it."""
         with suppress(OSError):
@@ -127,17 +139,36 @@ class Project:
 
 
 def find_projects(image: ImageRecord, homes: Iterable[Path]) -> list[Project]:
-    """Return the projects of an image, that in which was painted last first: beside it, and where projects are kept.
+    """Return the projects of an image: those that are called after it first, that in which was painted last first.
 
-    Damaged projects are passed over: they are neither used nor changed.
+    It may have been renamed: all projects beside it, and where projects are kept, are looked at. Damaged projects are
+    passed over: they are neither used nor changed.
     """
+    homes = list(homes)
+    named = list(_places(image, homes))
+    beside = _beside(image.path)
+    others = [path for folder in ([] if beside is None else [beside], homes) for path in _projects_in(folder)]
     found = []
-    for path in _places(image, homes):
+    for path in dict.fromkeys([*named, *others]):
         if (path / RECORD_FILE).is_file():
             with suppress(ProjectError):
                 found.append(Project.open(path))
     ours = [project for project in found if project.record.image.is_same(image)]
-    return sorted(ours, key=lambda project: _last_painted(project.record), reverse=True)
+    names = {path.absolute() for path in named}
+    return sorted(ours, key=lambda project: (project.path in names, _last_painted(project.record)), reverse=True)
+
+
+def _projects_in(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield the projects in some folders, whatever they are called; of very many the newest."""
+    for folder in folders:
+        found = []
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.name.endswith(SUFFIX) and entry.is_dir():
+                        found.append((entry.stat().st_mtime_ns, entry.path))
+        for _, path in sorted(found, reverse=True)[:_MOST_LOOKED_AT]:
+            yield Path(path)
 
 
 def _last_painted(record: ProjectRecord) -> float:

@@ -82,6 +82,9 @@ class AnnotationRecord(Spec):
         Its voxels are those of the image, one for one.
     voxel_size, translate, unit
         Where it lies otherwise; (z, y, x).
+    time_axis, time_point
+        Which time point of the image it belongs to, and the axis of the image along which that is counted; None where
+        the image has no such axis, or it belongs to all of it.
     """
 
     file: str = Field(pattern=r"^[^/\\]+\.ome\.zarr$")
@@ -94,6 +97,8 @@ class AnnotationRecord(Spec):
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     translate: tuple[float, float, float] = (0.0, 0.0, 0.0)
     unit: str = "pixel"
+    time_axis: int | None = None
+    time_point: int | None = None
 
 
 class ProjectRecord(Spec):

@@ -27,6 +27,7 @@ from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Event
 from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.tasks.segment.measuring import Measured
+from napari_unet3d.tasks.segment.output_place import one_class
 from napari_unet3d.tasks.segment.predict import Predictor, Sinks, What, predict_tiles
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.base import Output, OutputSpec
@@ -77,6 +78,8 @@ class BlockRun:
         Of all tiles.
     found, store
         What is written to, and where it lies until it is complete.
+    only_class
+        Of the probabilities, those of this class alone are kept; None keeps them all.
     """
 
     key: str
@@ -87,6 +90,7 @@ class BlockRun:
     input_shape: Shape
     found: OutputSpec
     store: Path
+    only_class: int | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,8 @@ def compute_block(run: BlockRun, index: Shape) -> Box:
     within = box.shifted(_negative(opened.plan.region))
     spec = run.spec.model_copy(update={"region": box})
     plan = _plan_block(opened.plan, box)
-    sinks = Sinks(_Part(opened.output, within, opened.writing))
+    part = _Part(opened.output, within, opened.writing)
+    sinks = Sinks(one_class(part, run.only_class, opened.plan.spec.classes))
     # A worker may have several threads: one reads while another computes.
     drive(
         predict_tiles(

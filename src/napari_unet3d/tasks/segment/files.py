@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,22 +14,20 @@ import numpy as np
 
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.objects.table import ObjectTable
-from napari_unet3d.core.tiles.coverage import DoneTiles
-from napari_unet3d.core.tiles.plan import Readable, TilePlan
+from napari_unet3d.core.tiles.plan import TilePlan
 from napari_unet3d.errors import OutputError, SpecError, shown
 from napari_unet3d.tasks.events import Event, Note
 from napari_unet3d.tasks.segment.blocks import BlockComputer, BlockRun, BlockSource
 from napari_unet3d.tasks.segment.measuring import Measured, measure_volume
 from napari_unet3d.tasks.segment.object_files import check_table, write_table
 from napari_unet3d.tasks.segment.output_place import (
-    OutputPlace,
     Writing,
+    describe_output,
     finish_levels,
     one_class,
-    open_outputs,
     place_bytes,
 )
-from napari_unet3d.tasks.segment.predict import PredictResult, Sinks
+from napari_unet3d.tasks.segment.predict import PredictResult
 from napari_unet3d.tasks.segment.provenance import made_by
 from napari_unet3d.tasks.segment.segmenting import plan_prediction, segment_into
 from napari_unet3d.tasks.segment.work.ledger import Ledger, LedgerHead, print_volume
@@ -87,19 +85,53 @@ def predict_file(
     Unet3dError
         As `segment_into`.
     """
-    from napari_unet3d.network.machine.devices import select_device
-
     model.check_channels(volume.n_channels)
     check_apart(volume, path)
-    region = spec.region or Box.whole(volume.shape)
-    begins = volume.calibration.moved([start for start, _ in region]).translate
     difference = voxel_size_difference(volume, model.card)
     if difference:
         yield Note(difference)
-    place = OutputPlace(
-        path=Path(path), voxel_size=volume.voxel_size, unit=volume.unit, translate=begins, overwrite=overwrite
-    )
-    found = place.describe(volume.shape, spec, model.card)
+    again = FileRun(Path(path), overwrite=overwrite, resume=resume, table=table)
+    return (yield from segment_file(volume, model, spec, again, source=source, computer=computer))
+
+
+@dataclass(frozen=True)
+class FileRun:
+    """How a result comes onto the disk.
+
+    Attributes
+    ----------
+    path
+        Where the result goes.
+    overwrite, resume, table
+        As in `predict_file`.
+    only_class
+        Of the probabilities, those of this class alone; None writes them all.
+    focus
+        The box in view, in voxels of the volume; its tiles come first.
+    """
+
+    path: Path
+    overwrite: bool = False
+    resume: bool = False
+    table: Path | None = None
+    only_class: int | None = None
+    focus: Box | None = None
+
+
+def segment_file(
+    volume: Volume,
+    model: Model,
+    spec: PredictSpec,
+    run: FileRun,
+    *,
+    source: BlockSource | None = None,
+    computer: BlockComputer | None = None,
+) -> Generator[Event, None, PredictResult]:
+    """Segment a volume into a file, without a word on its voxel size; see `predict_file`."""
+    from napari_unet3d.network.machine.devices import select_device
+
+    overwrite, table = run.overwrite, run.table
+    found = describe_output(volume, spec, model.card, run.path, overwrite=overwrite, only_class=run.only_class)
     if table is not None:
         check_table(table, spec, overwrite=overwrite)
     if computer is not None and found.target.suffix.lower() != ".zarr":
@@ -111,19 +143,22 @@ def predict_file(
             spec = spec.model_copy(update={"memory_bytes": spec.memory_bytes or workers.memory})
             computed_in = workers.computes_in
         found = replace(found, made_by=made_by(model, spec, computed_in))
-        begun = yield from _begin(volume, model, spec, ledger, found, overwrite=overwrite, resume=resume)
+        begun = yield from _begin(volume, model, spec, ledger, found, run)
         found = replace(found, blocks=begun.layout.blocks)
         objects = None if table is None else ObjectTable(model.spec.classes)
         with open_kept(ledger, found, spec, objects) as kept:
             if computer is not None and source is not None:
-                yield from _compute_elsewhere(computer, source, spec, begun, kept)
+                yield from _compute_elsewhere(computer, source, spec, begun, kept, run.only_class)
+            sinks = kept.sinks
+            sinks = replace(sinks, result=one_class(sinks.result, run.only_class, model.spec.classes))
             result = yield from segment_into(
                 volume.data,
                 model,
                 spec,
-                kept.sinks,
+                sinks,
                 plan=begun.plan,
                 measured=begun.measured,
+                focus=run.focus,
                 done=ledger.done,
             )
             yield from finish_levels(kept.result)
@@ -134,7 +169,12 @@ def predict_file(
 
 
 def _compute_elsewhere(
-    computer: BlockComputer, source: BlockSource, spec: PredictSpec, begun: _Begun, kept: KeptOutputs
+    computer: BlockComputer,
+    source: BlockSource,
+    spec: PredictSpec,
+    begun: _Begun,
+    kept: KeptOutputs,
+    only_class: int | None,
 ) -> Generator[Event, None, None]:
     plan = begun.layout
     if plan.blocks is None:
@@ -156,6 +196,7 @@ def _compute_elsewhere(
             input_shape=plan.input_shape,
             found=kept.described,
             store=kept.store,
+            only_class=only_class,
         )
         yield from computer.compute(run, plan, missing, kept.keep_written)
 
@@ -175,14 +216,12 @@ def _begin(
     spec: PredictSpec,
     ledger: Ledger,
     found: OutputSpec,
-    *,
-    overwrite: bool,
-    resume: bool,
+    run: FileRun,
 ) -> Generator[Event, None, _Begun]:
     """Find out what is done, or measure the volume and write down how the run begins."""
     from napari_unet3d.network.machine.devices import select_device, usable_memory
 
-    if len(ledger) and not resume and not overwrite:
+    if len(ledger) and not run.resume and not run.overwrite:
         raise OutputError(
             f"{shown(ledger.folder)} holds {len(ledger):,} finished tiles of a run that was stopped. "
             "Go on with it (--resume), or begin again (--overwrite)."
@@ -197,8 +236,8 @@ def _begin(
     plan = plan_with(spec.tile_shape, spec.memory_bytes)
     fingerprint = model.fingerprint()
     printed = print_volume(volume.data, volume.voxel_size, volume.unit, volume.translate)
-    if len(ledger) and resume:
-        head = ledger.check(spec, fingerprint, printed)
+    if len(ledger) and run.resume:
+        head = ledger.check(spec, fingerprint, printed, run.only_class)
         layout = plan_with(head.input_shape, spec.memory_bytes)
         fits = layout.peak_bytes <= (spec.memory_bytes or usable_memory(device))
         yield Note(f"{len(ledger):,} tiles are done; the run goes on with the rest.")
@@ -212,59 +251,10 @@ def _begin(
             volume=printed,
             measured=measured,
             input_shape=plan.input_shape,
+            only_class=run.only_class,
         )
     )
     return _Begun(plan, plan, measured)
-
-
-def segment_to(
-    voxels: Readable,
-    model: Model,
-    spec: PredictSpec,
-    place: OutputPlace,
-    *,
-    only_class: int | None = None,
-    focus: Box | None = None,
-    done: Sequence[DoneTiles] = (),
-) -> Generator[Event, None, PredictResult]:
-    """Segment a volume to where its result shall be; closing the generator leaves what `place` says.
-
-    Parameters
-    ----------
-    voxels
-        (z, y, x) or (z, y, x, c).
-    model
-        From `load_model`.
-    spec
-        The choices for the run.
-    place
-        Where the result goes.
-    only_class
-        Of the probabilities, those of this class alone; None writes them all.
-    focus, done
-        As for `predict`; what is done lies where `place` says.
-
-    Raises
-    ------
-    OutputError
-        If the result exists or cannot be written.
-    Unet3dError
-        As `segment_into`.
-    """
-    from napari_unet3d.network.machine.devices import select_device
-
-    z, y, x = voxels.shape[:3]
-    device = select_device(spec.device, spec.precision)
-    found = place.describe((z, y, x), spec, model.card, only_class=only_class)
-    writing = Writing(place_bytes(found.target, found.shape[:3], spec))  # type: ignore[arg-type]
-    plan = plan_prediction((z, y, x), model, spec, device, volume=voxels, sink=writing)
-    found = replace(found, made_by=made_by(model, spec, device.computes_in), blocks=plan.blocks)
-    with open_outputs(place, found, done) as (output, evidence):
-        sinks = Sinks(one_class(output, only_class, model.spec.classes), evidence)
-        result = yield from segment_into(voxels, model, spec, sinks, plan=plan, focus=focus, done=done)
-        yield from finish_levels(output)
-        output.commit()
-    return result
 
 
 def voxel_size_difference(volume: Volume, card: ModelCard) -> str | None:

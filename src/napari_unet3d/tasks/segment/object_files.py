@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from napari_unet3d import atomic
 from napari_unet3d.core.boxes import AXES
@@ -13,7 +14,22 @@ from napari_unet3d.core.objects.table import ObjectTable
 from napari_unet3d.errors import OutputError, SpecError, shown
 from napari_unet3d.tasks.segment.output_place import has_numbers
 from napari_unet3d.tasks.specs import PredictSpec
-from napari_unet3d.volumes.outputs.base import OutputSpec
+
+
+class Placed(Protocol):
+    """What lies in space: an `OutputSpec`, or a `Calibration`."""
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Return (z, y, x) in `unit`."""
+
+    @property
+    def unit(self) -> str:
+        """Return a length."""
+
+    @property
+    def translate(self) -> tuple[float, float, float]:
+        """Return the position (z, y, x) of the first voxel, in `unit`."""
 
 
 def check_table(path: Path, spec: PredictSpec, *, overwrite: bool) -> None:
@@ -37,7 +53,7 @@ def check_table(path: Path, spec: PredictSpec, *, overwrite: bool) -> None:
 
 
 def write_table(
-    path: Path, table: ObjectTable, found: OutputSpec, class_names: Sequence[str], *, overwrite: bool = False
+    path: Path, table: ObjectTable, found: Placed, class_names: Sequence[str], *, overwrite: bool = False
 ) -> None:
     """Write a table, whole or not at all.
 

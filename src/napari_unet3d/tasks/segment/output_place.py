@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,118 +10,65 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box, Shape
-from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.tasks.events import Progress
-from napari_unet3d.tasks.specs import PathOnDisk, PredictSpec, Spec
+from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.base import Output, OutputSpec
-from napari_unet3d.volumes.outputs.creating import open_output, output_spec, writing_bytes
+from napari_unet3d.volumes.outputs.creating import output_spec, writing_bytes
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import ModelCard
+    from napari_unet3d.volumes import Volume
 
 
-class OutputPlace(Spec):
-    """A file for a result, and where it lies in space.
+def describe_output(
+    volume: Volume,
+    spec: PredictSpec,
+    card: ModelCard,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    only_class: int | None = None,
+) -> OutputSpec:
+    """Return what is to be written, after it was checked that it can be written there.
 
-    Attributes
+    Parameters
     ----------
+    volume
+        What is segmented; the result carries its voxel size and position.
+    spec, card
+        The choices for the run, and what is known of the model.
     path
         `.tif`, `.ome.tif` or `.zarr`.
-    voxel_size, unit
-        Of the volume.
-    translate
-        Position of the first voxel of the result, in `unit`.
     overwrite
         Replace what is there, when the result is complete.
-    unfinished
-        A hidden name beside it that whoever gives the job has claimed: until it is complete the result lies there, and
-        stays there when the job is stopped. None claims one; then nothing is left of a job that is stopped.
-    evidence
-        Another one, where clean-up keeps its evidence; None keeps it in the result, which then makes sense at the end
-        only.
+    only_class
+        Of the probabilities, those of this class alone; None writes them all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot.
     """
-
-    path: PathOnDisk
-    voxel_size: tuple[float, float, float]
-    unit: str
-    translate: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    overwrite: bool = False
-    unfinished: PathOnDisk | None = None
-    evidence: PathOnDisk | None = None
-
-    def describe(
-        self, shape: Shape, spec: PredictSpec, card: ModelCard, *, only_class: int | None = None
-    ) -> OutputSpec:
-        """Return what is to be written, after it was checked that it can be written there.
-
-        Parameters
-        ----------
-        shape
-            (z, y, x) of the volume.
-        spec, card
-            The choices for the run, and what is known of the model.
-        only_class
-            Of the probabilities, those of this class alone; None writes them all.
-
-        Raises
-        ------
-        OutputError
-            If it cannot.
-        """
-        region = spec.region or Box.whole(shape)
-        is_image = spec.output == "probabilities"
-        classes = (card.network.classes,) if is_image and only_class is None else ()
-        return output_spec(
-            self.path,
-            (*region.shape, *classes),
-            spec.dtype,
-            voxel_size=self.voxel_size,
-            unit=self.unit,
-            translate=self.translate,
-            kind="image" if is_image else "labels",
-            class_names=() if is_image or has_numbers(spec) else card.class_names,
-            overwrite=self.overwrite,
-        )
+    region = spec.region or Box.whole(volume.shape)
+    is_image = spec.output == "probabilities"
+    classes = (card.network.classes,) if is_image and only_class is None else ()
+    return output_spec(
+        path,
+        (*region.shape, *classes),
+        spec.dtype,
+        voxel_size=volume.voxel_size,
+        unit=volume.unit,
+        translate=volume.calibration.moved([start for start, _ in region]).translate,
+        kind="image" if is_image else "labels",
+        class_names=() if is_image or has_numbers(spec) else card.class_names,
+        overwrite=overwrite,
+    )
 
 
 def has_numbers(spec: PredictSpec) -> bool:
     """Return whether the result numbers objects, instead of saying their classes."""
     return spec.cleanup is not None and spec.cleanup.instances
-
-
-@contextmanager
-def open_outputs(
-    place: OutputPlace, found: OutputSpec, done: Sequence[DoneTiles] = ()
-) -> Iterator[tuple[Output, Output | None]]:
-    """Open what a segmentation writes to: the output, to be committed in the block, and the store of the evidence.
-
-    Parameters
-    ----------
-    place
-        Where it is.
-    found
-        From `OutputPlace.describe`.
-    done
-        What an earlier, stopped run has left under the hidden names; where there is something, it is gone on with.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, or something that was done is not there any more.
-    """
-    goes_on = any(tiles.boxes for tiles in done)
-    with ExitStack() as stack:
-        output = stack.enter_context(open_output(found, place.unfinished, goes_on=goes_on))
-        evidence = None
-        if place.evidence is not None:
-            evidence = stack.enter_context(open_output(evidence_of(found), place.evidence, goes_on=goes_on))
-        for box in (box for tiles in done for box in tiles.boxes):
-            output.expect(box.slices)
-        yield output, evidence
-        if place.evidence is not None:
-            atomic.remove(place.evidence)
 
 
 def finish_levels(output: Output) -> Iterator[Progress]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from napari_unet3d.volumes.hdf5.reading import list_hdf5, read_hdf5
+from napari_unet3d.volumes.hdf5.reading import coarser_levels, list_hdf5, read_hdf5
 
-__all__ = ["list_hdf5", "read_hdf5"]
+__all__ = ["coarser_levels", "list_hdf5", "read_hdf5"]

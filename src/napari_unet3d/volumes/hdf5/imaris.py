@@ -22,7 +22,7 @@ from napari_unet3d.volumes.hdf5.links import follow, resolve
 from napari_unet3d.volumes.space.calibration import Calibration, calibrate
 
 _DATA = re.compile(r"/?DataSet/ResolutionLevel (\d{1,4})(?:/TimePoint (\d{1,6})/Channel (\d{1,4})(?:/Data)?)?/?")
-_MOST_CHANNELS, _MOST_TIMES = 256, 100_000
+_MOST_CHANNELS, _MOST_TIMES, _MOST_LEVELS = 256, 100_000, 32
 
 
 class ImarisImage(LazyArray):
@@ -91,6 +91,24 @@ class ImarisImage(LazyArray):
 def is_imaris(file: Any) -> bool:
     """Return whether Imaris wrote an open file."""
     return all(isinstance(file.get(name, getlink=True), h5py.HardLink) for name in ("DataSet", "DataSetInfo"))
+
+
+def coarser_names(file: Any, name: str) -> list[str]:
+    """Return the names of the smaller levels of a level or channel in full size, the largest first.
+
+    Parameters
+    ----------
+    file
+        An open file.
+    name
+        As for `ImarisImage`.
+    """
+    wanted = _DATA.fullmatch(name or "DataSet/ResolutionLevel 0")
+    if wanted is None or int(wanted[1]):
+        return []
+    channel = "" if wanted[2] is None else f"/TimePoint {int(wanted[2])}/Channel {int(wanted[3])}"
+    levels = _numbered(file, "/DataSet", "ResolutionLevel", _MOST_LEVELS)
+    return [f"DataSet/ResolutionLevel {level}{channel}" for level in levels if level]
 
 
 def imaris_calibration(file: Any, shape: tuple[int, ...]) -> Calibration:

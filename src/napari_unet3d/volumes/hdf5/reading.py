@@ -12,7 +12,7 @@ from napari_unet3d.volumes.arrays import arrange
 from napari_unet3d.volumes.axes import EVERYTHING, Pick, name_axes, unnamed_axes
 from napari_unet3d.volumes.hdf5.attributes import read_attributes
 from napari_unet3d.volumes.hdf5.chunks import Hdf5Array
-from napari_unet3d.volumes.hdf5.imaris import ImarisImage, imaris_calibration, is_imaris
+from napari_unet3d.volumes.hdf5.imaris import ImarisImage, coarser_names, imaris_calibration, is_imaris
 from napari_unet3d.volumes.hdf5.kinds import own_arrays, understand
 from napari_unet3d.volumes.hdf5.links import arrays_in, explain_errors, foreign, foreign_links, resolve
 from napari_unet3d.volumes.space.attributes import axes_in_attributes, size_in_attributes
@@ -52,6 +52,12 @@ def list_hdf5(path: Path) -> list[ArrayInfo]:
     """Return the arrays in an HDF5 file; those that lie in other files are left out."""
     with explain_errors(path), h5py.File(path, "r") as file:
         return arrays_in(file)
+
+
+def coarser_levels(path: Path, dataset: str | None) -> list[str]:
+    """Return the names of the smaller copies of the volume in an Imaris file; none in other files."""
+    with explain_errors(path), h5py.File(path, "r") as file:
+        return coarser_names(file, (dataset or "").strip("/")) if is_imaris(file) else []
 
 
 def _read_array(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volume:

@@ -53,7 +53,7 @@ class TiffOutput(Output):
         self._open(path)
 
     def _open(self, path: Path) -> None:
-        self._data_offset = data_offset(path)
+        self._data_offset = find_numbers(path)[0]
         self._descriptor = os.open(path, os.O_RDWR | _BINARY)
 
     def _stored_shape(self) -> tuple[int, ...]:
@@ -137,10 +137,11 @@ class TiffOutput(Output):
             self._descriptor = None
 
 
-def data_offset(path: Path) -> int:
-    """Return where the numbers of a TIFF that was begun here lie in its file."""
+def find_numbers(path: Path) -> tuple[int, np.dtype[Any]]:
+    """Return where the numbers of a TIFF that was begun here lie in its file, and of what type they are."""
     with tifffile.TiffFile(path) as tif:
-        return int(tif.series[0].dataoffset or tif.pages[0].dataoffsets[0])
+        series = tif.series[0]
+        return int(series.dataoffset or tif.pages[0].dataoffsets[0]), np.dtype(series.dtype).newbyteorder("=")
 
 
 def read_path(path: Path, offset: int, box: Slices, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

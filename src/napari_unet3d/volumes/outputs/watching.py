@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from napari_unet3d.errors import VolumeError, shown
 from napari_unet3d.volumes.arrays import LazyArray, box_shape
 from napari_unet3d.volumes.outputs.base import OutputSpec
 from napari_unet3d.volumes.reading import read_volume
+
+View = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 class BeingWritten(LazyArray):
@@ -25,7 +28,9 @@ class BeingWritten(LazyArray):
     spec
         What is being written.
     unfinished
-        Where it lies until it is complete.
+        Where it lies until it is complete, or what it will be made from.
+    view
+        From a box of `unfinished` to what is shown of it; None shows it as it is.
 
     Attributes
     ----------
@@ -33,21 +38,17 @@ class BeingWritten(LazyArray):
         It lies in its place.
     """
 
-    def __init__(self, spec: OutputSpec, unfinished: Path) -> None:
+    def __init__(self, spec: OutputSpec, unfinished: Path, view: View | None = None) -> None:
         super().__init__(spec.shape, spec.dtype)
         self.is_finished = False
-        self._spec = spec
+        self._spec, self._view = spec, view
         self._path: Path | None = unfinished
-        self._is_zarr = spec.target.suffix.lower() == ".zarr"
-        # Where the numbers of a TIFF begin, or the array of a Zarr, once there is one.
+        # Where the numbers of a TIFF begin and of what type they are, or the array of a Zarr, once there is one.
         self._found: Any = None
 
     def finish(self) -> None:
         """Look in its place from now on."""
-        self.is_finished, self._path = True, self._spec.target
-        if self._is_zarr:
-            # Its array goes by the path; the numbers of a TIFF are where they were.
-            self._found = None
+        self.is_finished, self._path, self._found, self._view = True, self._spec.target, None, None
 
     def give_up(self) -> None:
         """Show nothing any more, unless it is finished: somebody else may write under the same name."""
@@ -65,7 +66,10 @@ class BeingWritten(LazyArray):
         if self._path is None:
             return np.zeros(box_shape(box), self.dtype)
         try:
-            return self._read_zarr(self._path, box) if self._is_zarr else self._read_tiff(self._path, box)
+            read = self._read_zarr if self._path.is_dir() else self._read_tiff
+            values = read(self._path, box)
+            seen = values if self._view is None else self._view(values)
+            return seen.astype(self.dtype, copy=False)
         except Exception as error:
             # It is not begun yet, is being put in its place, or was given up: libraries differ in what they raise.
             if self.is_finished:
@@ -74,15 +78,16 @@ class BeingWritten(LazyArray):
             return np.zeros(box_shape(box), self.dtype)
 
     def _read_tiff(self, path: Path, box: tuple[slice, ...]) -> npt.NDArray[Any]:
-        from napari_unet3d.volumes.outputs.tiff import data_offset, read_path
+        from napari_unet3d.volumes.outputs.tiff import find_numbers, read_path
 
         if self._found is None:
             # Of a file in the making the header may be there in part.
-            complete = os.path.getsize(path) >= self._spec.nbytes
-            self._found = data_offset(path) if complete else None
+            complete = self.is_finished or os.path.getsize(path) >= self._spec.nbytes
+            self._found = find_numbers(path) if complete else None
         if self._found is None:
             return np.zeros(box_shape(box), self.dtype)
-        return read_path(path, self._found, box, self.shape, self.dtype)
+        offset, dtype = self._found
+        return read_path(path, offset, box, self.shape, dtype)
 
     def _read_zarr(self, path: Path, box: tuple[slice, ...]) -> npt.NDArray[Any]:
         from napari_unet3d.volumes.outputs.zarr import open_array, read_box

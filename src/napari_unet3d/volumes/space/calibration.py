@@ -91,6 +91,20 @@ class Calibration:
         z, y, x = (0.0 if position is None else position for position in self.positions)
         return z, y, x
 
+    def coarser(self, factors: Sequence[float]) -> Calibration:
+        """Return the calibration of a smaller copy, whose voxels are `factors` (z, y, x) larger; what is unknown stays.
+
+        Examples
+        --------
+        >>> coarser = calibrate({"x": 0.5, "y": 0.5}, "um", {"x": 7}).coarser((1, 2, 4))
+        >>> coarser.sizes, coarser.positions
+        ((None, 1.0, 2.0), (None, None, 7.75))
+        """
+        z, y, x = (None if size is None else size * factor for size, factor in zip(self.sizes, factors, strict=True))
+        kept = zip(self.positions, self.voxel_size, factors, strict=True)
+        at_z, at_y, at_x = (None if at is None else at + (factor - 1) / 2 * size for at, size, factor in kept)
+        return replace(self, sizes=(z, y, x), positions=(at_z, at_y, at_x))
+
     def moved(self, corner: Sequence[int]) -> Calibration:
         """Return the calibration of what begins at a voxel (z, y, x); unknown positions count from 0.
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from napari_unet3d.volumes.tiff.reading import read_tiff
+from napari_unet3d.volumes.tiff.reading import count_levels, read_tiff
 
-__all__ = ["read_tiff"]
+__all__ = ["count_levels", "read_tiff"]

@@ -11,7 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,6 +83,10 @@ _PACKED_BITS = {**dict.fromkeys(range(1, 8), 1), **dict.fromkeys(range(9, 16), 2
 Entry = tuple[int, int, int, bytes]
 
 
+# The directories of smaller copies of a plane; more levels than this are not plausible.
+_COPIES, _MOST_COPIES = 330, 32
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
     """One plane of a TIFF, as its directory declares it.
@@ -101,6 +105,10 @@ class Directory:
         The entry of its description; None if it has none.
     is_reduced
         Whether it is a smaller copy of another plane, or a mask of one, by its own words.
+    copies
+        The entry that lists its own smaller copies; None if it has none.
+    level
+        Which smaller copy of the plane in the chain it is, counted from 1; 0 for that plane.
     """
 
     index: int
@@ -110,6 +118,8 @@ class Directory:
     counts: Entry | None
     description: Entry | None
     is_reduced: bool
+    copies: Entry | None = None
+    level: int = 0
 
     def value(self, tag: int, default: int) -> int:
         """Return the first number of a tag that belongs to the layout."""
@@ -144,6 +154,11 @@ class Directory:
         return self.value(_PHOTOMETRIC, 1) == 0
 
     @property
+    def n_copies(self) -> int:
+        """Return how many smaller copies it has."""
+        return 0 if self.copies is None or self.copies[0] not in _INTEGERS else min(self.copies[1], _MOST_COPIES)
+
+    @property
     def kind(self) -> tuple[Any, ...]:
         """Return what planes of one image have in common: shape, samples, number type."""
         return (*self.shape, self.n_samples, self.value(_BITS, 1), self.value(_FORMAT, 1))
@@ -156,14 +171,17 @@ class TiffFile:
     ----------
     path
         The file.
+    level
+        Which of the smaller copies of each plane stand in its place; 0 for the planes themselves.
 
     Raises
     ------
     VolumeError
-        If the chain of directories runs in a circle or past the end of the file, or a plane is empty.
+        If the chain of directories runs in a circle or past the end of the file, or a plane is empty; or if there are
+        no such copies.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int = 0) -> None:
         self.path = path
         self.where = shown(path)
         self._first: dict[int, Entry] = {}
@@ -176,6 +194,10 @@ class TiffFile:
             self.order = "<" if magic[:2] == b"II" else ">"
             self._is_big = b"+" in magic
             self.directories = self._walk(file)
+            # (y, x) of the first plane, whichever copy stands in its place.
+            self.full_shape = self.directories[0].shape
+            if level:
+                self.directories = self._copies(file, level)
 
     @cached_property
     def description(self) -> str:
@@ -261,6 +283,28 @@ class TiffFile:
             raise VolumeError(f"{self.where} holds no planes: empty axis z.")
         return tuple(found)
 
+    def _copies(self, file: BinaryIO, level: int) -> tuple[Directory, ...]:
+        """Return the directories, with a smaller copy in the place of each that has so many."""
+        found: list[Directory] = []
+        read_bytes = 0
+        for directory in self.directories:
+            copies = directory.copies
+            if copies is None or level > directory.n_copies:
+                found.append(directory)
+                continue
+            offset = int(self.values_in(file, copies)[level - 1])
+            entries, _, n_bytes = self._entries(file, offset, directory.index)
+            read_bytes += n_bytes + sum(self._outside(entries[tag]) for tag in _ADDRESSES & entries.keys())
+            if read_bytes > self.n_bytes:
+                raise VolumeError(
+                    f"{self.where} is damaged: its directories lie over each other. Copy or download it again."
+                )
+            copy = self._directory(file, entries, offset, directory.index)
+            found.append(replace(copy, level=level, is_reduced=directory.is_reduced, description=directory.description))
+        if not any(directory.level for directory in found):
+            raise VolumeError(f"{self.where} has no level {level}.")
+        return tuple(found)
+
     def _entries(self, file: BinaryIO, offset: int, index: int) -> tuple[dict[int, Entry], int, int]:
         """Return the entries of a directory by tag, where the next directory lies, and the bytes of this one."""
         big = self._is_big
@@ -303,6 +347,7 @@ class TiffFile:
             entries.get(_DESCRIPTION),
             # 1: a smaller copy; 4: a mask.
             is_reduced=bool(subfile & 5),
+            copies=entries.get(_COPIES),
         )
 
     def _first_number(self, file: BinaryIO, entry: Entry) -> int:

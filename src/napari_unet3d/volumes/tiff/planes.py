@@ -120,7 +120,10 @@ class Layouts:
         key = (file.order, directory.layout)
         if key not in self._known:
             with open_tiff(file.path) as tif:
-                self._known[key] = SegmentLayout(tif.pages[directory.index], file.where)
+                page: Any = tif.pages[directory.index]
+                if directory.level:
+                    page = page.pages[directory.level - 1]
+                self._known[key] = SegmentLayout(page, file.where)
         return self._known[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def read_tiff(path: Path, series: str | None = None, pick: Pick = EVERYTHING) ->
         The file.
     series
         The image in it, by its number counted from 0 or by its name; None takes the only volume, or the first.
+        `level 1`, or `NAME/level 1`, is its first smaller copy.
     pick
         Which axes, channel and point in time are wanted.
 
@@ -59,8 +61,9 @@ def read_tiff(path: Path, series: str | None = None, pick: Pick = EVERYTHING) ->
     VolumeError
         If the file is damaged, cut short, hostile, or no single volume.
     """
-    file = TiffFile(path)
-    chosen = _choose_foreign(file, series) or _choose(file, series)
+    series, level = _level_of(series)
+    file = TiffFile(path, level)
+    chosen = (None if level else _choose_foreign(file, series)) or _choose(file, series, level)
     letters = chosen.lead.letters + chosen.plane_letters
     if not chosen.found.has_slices:
         # ImageJ and OME name an axis z in every image; a photograph is no volume for that.
@@ -73,6 +76,10 @@ def read_tiff(path: Path, series: str | None = None, pick: Pick = EVERYTHING) ->
     named = name_axes(file.where, chosen.stack.shape, letters, pick)
     data, notes = arrange(chosen.stack, named, file.where, pick)
     calibration = chosen.found.calibrate()
+    if level:
+        # A large voxel lies in the middle of those that it stands for.
+        full, copy = file.full_shape, data.shape[1:3]
+        calibration = calibration.coarser((1.0, full[0] / copy[0], full[1] / copy[1]))
     return Volume(data, calibration, notes=(*calibration.notes, *chosen.notes, *notes))
 
 
@@ -89,7 +96,24 @@ def _choose_foreign(file: TiffFile, series: str | None) -> _Chosen | None:
         return _Chosen(stack, _letters(axes), lead, sizes_of(file, foreign=foreign_sizes(tif)), notes)
 
 
-def _choose(file: TiffFile, series: str | None) -> _Chosen:
+def count_levels(path: Path) -> int:
+    """Return how many smaller copies the planes of a TIFF have, by the first of them."""
+    return TiffFile(path).directories[0].n_copies
+
+
+def _level_of(series: str | None) -> tuple[str | None, int]:
+    """Return which image is named, and which smaller copy of it.
+
+    Examples
+    --------
+    >>> _level_of("level 2"), _level_of("cells/level 1"), _level_of("cells"), _level_of(None)
+    ((None, 2), ('cells', 1), ('cells', 0), (None, 0))
+    """
+    found = None if series is None else re.fullmatch(r"(?:(.*)/)?level ([1-9]\d?)", series)
+    return (series, 0) if found is None else (found[1], int(found[2]))
+
+
+def _choose(file: TiffFile, series: str | None, level: int = 0) -> _Chosen:
     notes: tuple[str, ...] = ()
     ome: OmeImage | None = None
     described: list[OmeImage] = []
@@ -102,7 +126,7 @@ def _choose(file: TiffFile, series: str | None) -> _Chosen:
         # Planes of the images that are not wanted are not looked for: their files may not be here.
         outlines = [Outline(one.lead, one.name, size_text((*one.lead.shape, *one.plane))) for one in described]
         chosen, notes = choose_image(outlines, series, file.where)
-        ome, siblings = described[chosen], _Siblings(file)
+        ome, siblings = described[chosen], _Siblings(file, level)
         image = ome_image(file, described, chosen, own_uuid(file.description), siblings.open)
         notes = (*notes, *image.notes, *siblings.notes)
     else:
@@ -159,8 +183,8 @@ def _ome_text(file: TiffFile) -> str:
 class _Siblings:
     """Other files of one OME image: they lie beside the first, under a plain name."""
 
-    def __init__(self, file: TiffFile) -> None:
-        self._file = file
+    def __init__(self, file: TiffFile, level: int) -> None:
+        self._file, self._level = file, level
         self._opened: dict[str, TiffFile] = {}
 
     def open(self, name: str, uuid: str) -> TiffFile:
@@ -177,7 +201,7 @@ class _Siblings:
                 f"({uuid})."
             )
         if name not in self._opened:
-            self._opened[name] = TiffFile(_beside(self._file, name))
+            self._opened[name] = TiffFile(_beside(self._file, name), self._level)
         return self._opened[name]
 
     @property

@@ -44,7 +44,7 @@ def ask_save_path(
     if not path:
         return None
     suffix = filters.get(chosen, formats[0][1])
-    found = Path(path if path.lower().endswith(_KNOWN) else path + suffix)
+    found = Path(path if path.lower().endswith((*_KNOWN, suffix)) else path + suffix)
     remember_folder(found)
     return found
 

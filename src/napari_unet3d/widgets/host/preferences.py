@@ -28,6 +28,8 @@ class Preferences:
         Where models are looked for.
     projects_folder
         Where new projects are kept; None keeps them beside their image.
+    cluster
+        The address of a Dask scheduler, or its file, that Segment may hand its work to; None where there is none.
     memory_bytes
         What a run may use; None is a share of what is free.
     warm_start
@@ -40,6 +42,7 @@ class Preferences:
 
     models_folder: Path
     projects_folder: Path | None = None
+    cluster: str | None = None
     memory_bytes: int | None = None
     warm_start: bool = True
     idle_seconds: float = 900.0
@@ -49,6 +52,11 @@ class Preferences:
     def own_folder(self) -> Path:
         """Return the folder of what the user makes: runs, and projects that lie beside no image."""
         return self.models_folder.parent
+
+    @property
+    def unfinished_folder(self) -> Path:
+        """Return the folder with notes of segmentations that can go on."""
+        return self.own_folder / "unfinished"
 
 
 def default_models_folder() -> Path:
@@ -63,6 +71,7 @@ class _Workbench(BaseModel):
 
     models_folder: str = ""
     projects_folder: str = ""
+    cluster: str = ""
     memory_gib: float = Field(default=0.0, ge=0, le=65_536, allow_inf_nan=False)
     warm_start: bool = True
     idle_minutes: float = Field(default=15.0, ge=1, le=10_080, allow_inf_nan=False)
@@ -85,6 +94,7 @@ def read_preferences() -> Preferences:
     return Preferences(
         Path(found.models_folder).expanduser() if found.models_folder else default_models_folder(),
         Path(found.projects_folder).expanduser() if found.projects_folder else None,
+        found.cluster.strip() or None,
         int(found.memory_gib * 2**30) or None,
         found.warm_start,
         60.0 * found.idle_minutes,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_unet3d.core.annotation.meanings import Meanings
+from napari_unet3d.core.annotation.survey import Survey, survey_labels
 from napari_unet3d.widgets.layers.volumes import LayerVolume
 from napari_unet3d.widgets.layers.writers import class_names, label_boxes
 
@@ -29,6 +31,39 @@ def describe_found(found: LayerVolume) -> str:
         counts.update(dict(zip(numbers.tolist(), times.tolist(), strict=True)))
     names = class_names(found.layer.features)
     return share_text(counts, names) if names else object_text(counts)
+
+
+def describe_annotated(labels: LayerVolume, meanings: Meanings) -> str:
+    """Return how much was annotated, and as what. Reads all of it, so not in the thread of the window.
+
+    Parameters
+    ----------
+    labels
+        Annotation, or a complete mask.
+    meanings
+        What its values mean.
+    """
+    return annotated_text(survey_labels(labels.volume.data), meanings)
+
+
+def annotated_text(survey: Survey, meanings: Meanings) -> str:
+    """Return how many slices are annotated, and how much of what is annotated is each class but the first.
+
+    Examples
+    --------
+    >>> survey = survey_labels(np.array([[[0, 1, 1, 1, 2]], [[0, 0, 0, 0, 0]]]))
+    >>> annotated_text(survey, Meanings.painted(("background", "axon")))
+    '1 slice annotated, 25 % axon'
+    >>> annotated_text(survey, Meanings.everything_above_zero(("background", "axon")))
+    'all slices annotated, 40 % axon'
+    """
+    profile = survey.profile(meanings)
+    n = int(np.count_nonzero(profile.sum(axis=1)))
+    if not n:
+        return "nothing annotated"
+    slices = "all slices" if n == len(profile) else f"{n:,} slice{'s' if n > 1 else ''}"
+    counts = Counter(dict(enumerate(profile.sum(axis=0).tolist())))
+    return f"{slices} annotated, {share_text(counts, meanings.class_names)}"
 
 
 def share_text(counts: Counter[int], names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.tiles.plan import Tile, TilePlan
 from napari_unet3d.core.unet.spec import NetworkSpec
+from napari_unet3d.widgets.layers.placing import place_of
 from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, LayerVolume, unwrap
 from napari_unet3d.words import times
 
@@ -98,9 +99,10 @@ class TileBoxes:
         selected, active = set(self._viewer.layers.selection), self._viewer.layers.selection.active
         parts = [("tile in", tile.read, IN_COLOUR), ("tile out", tile.write, OUT_COLOUR)]
         for index, (name, box, colour) in enumerate(parts):
-            look = {"name": f"{name}, {times(box.shape)}", **chosen.space.moved([start for start, _ in box]).keywords}
+            place = place_of(chosen, [start for start, _ in box])
+            look = {"name": f"{name}, {times(box.shape)}", **place.keywords}
             # One byte for all voxels.
-            data = np.broadcast_to(np.uint8(1), box.shape)
+            data = place.spread(np.broadcast_to(np.uint8(1), box.shape))
             layer = self._made[index]
             if layer is None or layer not in self._viewer.layers:
                 layer = self._made[index] = self._add(data, colour, look)

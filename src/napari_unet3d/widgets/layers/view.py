@@ -51,7 +51,7 @@ def box_in_view(viewer: ViewerModel, chosen: LayerVolume, *, alignment: Shape) -
     return Box(*box)
 
 
-def refresh_boxes(layer: Labels | Image, boxes: Sequence[Box]) -> None:
+def refresh_boxes(layer: Labels | Image, boxes: Sequence[Box], axis: int | None = None) -> None:
     """Show what was written into boxes of a layer; nothing is done if none of them meets the shown slice.
 
     Parameters
@@ -59,13 +59,16 @@ def refresh_boxes(layer: Labels | Image, boxes: Sequence[Box]) -> None:
     layer
         Its data is written already.
     boxes
-        In voxels of the layer.
+        In voxels of the layer, along z, y and x.
+    axis
+        The axis of the layer that is none of these and has one voxel, or None.
     """
     if not layer.visible:  # it is shown as it is when it becomes visible
         return
     position = np.rint(layer._data_slice.point)
     hidden = layer._slice_input.not_displayed
-    met = [box for box in boxes if all(box[axis][0] <= position[axis] < box[axis][1] for axis in hidden)]
+    wholes = [tuple(box) if axis is None else (*box[:axis], (0, 1), *box[axis:]) for box in boxes]
+    met = [box for box in wholes if all(box[at][0] <= position[at] < box[at][1] for at in hidden)]
     if not met:
         return
     # The texture of small integers is the array itself: then a part of it can be sent alone.
@@ -74,7 +77,7 @@ def refresh_boxes(layer: Labels | Image, boxes: Sequence[Box]) -> None:
         layer.refresh(thumbnail=False, highlight=False, extent=False)
         return
     for box in met:
-        layer._accumulate_updated_slice(box.slices)
+        layer._accumulate_updated_slice(tuple(slice(*interval) for interval in box))
     layer._partial_labels_refresh()
 
 

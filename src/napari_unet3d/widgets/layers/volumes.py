@@ -122,6 +122,11 @@ class LayerVolume:
         """Return which axes of the layer are z, y and x."""
         return tuple(axis for axis in range(self.layer.ndim) if axis != self.extra_axis)
 
+    def spatial(self, point: Sequence[float]) -> list[float]:
+        """Return the coordinates along z, y and x of a point of the window."""
+        first = len(point) - self.layer.ndim
+        return [float(point[first + axis]) for axis in self.spatial_axes]
+
     def is_same(self, other: LayerVolume) -> bool:
         """Return whether it is the same voxels of the same layer in the same place."""
         same = self.source is other.source and (self.level, self.position) == (other.level, other.position)
@@ -234,17 +239,28 @@ def labels_like(layer: Labels, image: LayerVolume) -> LayerVolume:
     Raises
     ------
     VolumeError
-        If the layer is no volume, or has no such position.
+        If the layer is no volume, or does not lie at that position.
     """
     extra = extra_axis(layer)
     if extra is None:
         return layer_volume(layer)
-    n, position = int(layer.data.shape[extra]), image.position or 0
-    if position >= n:
+    n, position = int(layer.data.shape[extra]), _position_of(layer, extra, image)
+    if not 0 <= position < n:
+        shown = image.position or 0
+        has = f"has only {n}" if n > 1 else "lies at another one"
         raise VolumeError(
-            f"'{image.layer.name}' is shown at position {position} of its fourth axis; '{layer.name}' has only {n}."
+            f"'{image.layer.name}' is shown at position {shown} of its fourth axis; '{layer.name}' {has}."
         )
     return layer_volume(layer, position=position)
+
+
+def _position_of(layer: Labels, extra: int, image: LayerVolume) -> int:
+    """Return where along the fourth axis of a layer the position of an image lies."""
+    if image.extra_axis is None:
+        return 0
+    voxel = np.zeros(image.layer.ndim)
+    voxel[image.extra_axis] = image.position or 0
+    return math.floor(float(np.asarray(layer.world_to_data(image.layer.data_to_world(voxel)))[extra]) + 0.5)
 
 
 class _At:
@@ -333,10 +349,19 @@ def add_layer(viewer: ViewerModel, made: LayerData) -> Image | Labels:
     return unwrap(add(data, **keywords))
 
 
-def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerData:
+def layer_data(volume: Volume, *, kind: str = "image", name: str = "", place: OnDisk | None = None) -> LayerData:
     """Return a volume as napari's readers give it: data, keywords, and the kind of layer.
 
     Reads a part of the volume to choose its contrast, so not in the thread of the window.
+
+    Parameters
+    ----------
+    volume
+        From `read_volume`.
+    kind, name
+        Of the layer.
+    place
+        Where the volume lies on disk, where it is not all of its file; None is its path.
     """
     keywords: dict[str, Any] = {
         "name": name or volume.name,
@@ -355,13 +380,15 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "") -> LayerD
         keywords["units"] = ("pixel", *keywords["units"])
         keywords["axis_labels"] = ("c", *AXES)
     elif volume.is_lazy and volume.path:
-        _on_disk[data] = OnDisk(path=os.path.abspath(volume.path))
+        _on_disk[data] = place or OnDisk(path=os.path.abspath(volume.path))
     if kind == "image":
         low, high = _contrast(volume)
         keywords["contrast_limits"] = (low, high)
         # Otherwise a volume 3 or 4 voxels wide is taken for a colour image.
         keywords["rgb"] = False
-        if len(volume.data.shape) == 3 and volume.is_lazy and (levels := read_coarser(volume)):
+        if volume.is_lazy and (levels := read_coarser(volume)):
+            if len(volume.data.shape) == 4:
+                return [data, *(_ChannelsFirst(level.data) for level in levels)], {**keywords, "multiscale": True}, kind
             for level in levels:
                 _on_disk[level.data] = OnDisk(path=os.path.abspath(level.path))
             return [data, *(level.data for level in levels)], {**keywords, "multiscale": True}, kind

@@ -9,7 +9,8 @@ from napari_unet3d.errors import Unet3dError
 if TYPE_CHECKING:
     from napari_unet3d.widgets.plugin.workbench import Workbench
 
-PLUGIN, WIDGET = "napari-unet3d", "3D U-Net"
+# As the menu Plugins calls its dock, so that the menu finds it.
+DOCK = "Workbench (3D U-Net)"
 
 
 def open_workbench(viewer: Any, tab: str) -> Workbench:
@@ -22,13 +23,25 @@ def open_workbench(viewer: Any, tab: str) -> Workbench:
     tab
         `Data`, `Sizes` or `Segment`.
     """
-    made: tuple[Any, Workbench] = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
-    dock, workbench = made
+    from napari_unet3d.widgets.plugin.workbench import Workbench
+
+    window = viewer.window
+    found = [widget for widget in window.dock_widgets.values() if isinstance(widget, Workbench)]
+    workbench = found[0] if found else Workbench(viewer)
+    dock = _dock_of(workbench) if found else window.add_dock_widget(workbench, name=DOCK)
     dock.show()
     # Before other docks that share its place.
     dock.raise_()
     workbench.show_tab(tab)
     return workbench
+
+
+def _dock_of(widget: Any) -> Any:
+    from qtpy.QtWidgets import QDockWidget
+
+    while not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget
 
 
 def open_data() -> None:

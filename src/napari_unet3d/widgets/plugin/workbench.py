@@ -1,4 +1,4 @@
-"""The dock widget "3D U-Net": a strip that shows the engine, and below it a tab for each step of the work."""
+"""The dock widget, "Workbench (3D U-Net)": a strip that shows the engine, and below it a tab for each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.sizes.tab import SizesPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
 from napari_unet3d.widgets.plugin.remembered import Remembered
-from napari_unet3d.widgets.runs.project import GoneOn
+from napari_unet3d.widgets.plugin.shortcuts import listen_to_keys
+from napari_unet3d.widgets.runs.project_opening import GoneOn
 from napari_unet3d.widgets.runs.session import Session, end_session, session_of
 from napari_unet3d.words import amount
 
@@ -67,8 +68,11 @@ class Workbench(QWidget):
         self.remembered = Remembered(session, self._tabs, self.train.form, self.segment.form)
         panel.listen(self.data, session.project.gone_on, self._on_gone_on)
         panel.listen(self.data, session.project.flushing, self.remembered.keep)
+        panel.listen(self.data, session.going_on, self._on_going_on)
+        session.look_for_unfinished()
         if session.preferences.problem:
             notify(session.preferences.problem)
+        listen_to_keys(self)
         # Less cuts off what the tabs say.
         self.setMinimumWidth(MIN_WIDTH)
         QTimer.singleShot(0, warm_labels)
@@ -80,6 +84,11 @@ class Workbench(QWidget):
         """Return a width that leaves most of a small screen to the image."""
         return QSize(PANEL_WIDTH, 640)
 
+    @property
+    def tab(self) -> str:
+        """Return the tab in front."""
+        return str(self._tabs.tabText(self._tabs.currentIndex()))
+
     def show_tab(self, name: str) -> None:
         """Bring a tab to the front: "Data", "Train", "Segment", "Sizes" or "Augment"."""
         for index in range(self._tabs.count()):
@@ -88,6 +97,10 @@ class Workbench(QWidget):
 
     def _on_gone_on(self, found: GoneOn) -> None:
         self.remembered.restore(found.settings)
+        self.train.earlier.show_unfinished()
+
+    def _on_going_on(self, _: Any) -> None:
+        self.show_tab("Segment")
 
     def _on_tab(self, name: str) -> None:
         if name in ("Train", "Augment"):
@@ -119,6 +132,7 @@ class Workbench(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.remembered.keep()
+            self.data.help.release()
             self.deleteLater()
 
 
@@ -205,7 +219,7 @@ class _CloseWatch(QObject):
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Look once the window has decided: it may ask, and stay open."""
         if event.type() == QEvent.Type.Close:
-            session_of(self._viewer).project.flush()
+            session_of(self._viewer).project.flush(waits=False)
             # Not a method of this object, which goes with the window.
             window, viewer = weakref.ref(watched), weakref.ref(self._viewer)
             QTimer.singleShot(0, partial(_end_if_closed, window, viewer))

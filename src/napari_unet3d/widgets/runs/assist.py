@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from napari_unet3d.core.annotation.assist import between_slices, grow_alike, usual_tolerance
 from napari_unet3d.errors import SpecError
-from napari_unet3d.widgets.layers.volumes import layer_volume, lies_on
+from napari_unet3d.widgets.layers.painting import paint_voxels, voxels_of
+from napari_unet3d.widgets.layers.placing import has_one_position, position_at
+from napari_unet3d.widgets.layers.volumes import lies_on
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -68,9 +70,9 @@ class PaintingHelp:
             If there is no annotation on the image, or the voxel is not in it.
         """
         labels = self._labels()
-        volume = self._session.volume(channels=1).volume
+        ours, volume = self._session.labels_volume(), self._session.volume(channels=1, beside=labels).volume
         reach = (REACH_3D,) * 3 if in_3d else (0, REACH_2D, REACH_2D)
-        if not all(0 <= at < n for at, n in zip(voxel, labels.data.shape, strict=True)):
+        if not all(0 <= at < n for at, n in zip(voxel, ours.shape, strict=True)):
             raise SpecError("Click on the image.")
         corner = np.array([max(0, at - far) for at, far in zip(voxel, reach, strict=True)], np.int64)
         box = tuple(slice(a, at + far + 1) for a, at, far in zip(corner, voxel, reach, strict=True))
@@ -111,8 +113,10 @@ class PaintingHelp:
             If it is not painted on both sides of the shown slice; the message says so.
         """
         labels = self._labels()
-        value, data = int(labels.selected_label), np.asarray(labels.data)
-        shown = round(float(np.asarray(labels.world_to_data(self._session.viewer.dims.point))[-3]))
+        ours = self._session.labels_volume()
+        value, data = int(labels.selected_label), voxels_of(ours)
+        point = np.asarray(labels.world_to_data(self._session.viewer.dims.point))
+        shown = round(float(point[ours.spatial_axes[0]]))
         z0, z1 = (next((z for z in way if (data[z] == value).any()), None) for way in _outwards(shown, len(data)))
         if z0 is None or z1 is None:
             raise SpecError(
@@ -127,8 +131,10 @@ class PaintingHelp:
         labels, image = self._session.labels, self._session.image
         if labels is None or labels not in self._session.viewer.layers:
             raise SpecError("Make a new annotation first.")
-        if image is None or not lies_on(labels, image) or labels.ndim != 3 or layer_volume(labels).on_disk is not None:
+        if image is None or not lies_on(labels, image) or not isinstance(labels.data, np.ndarray):
             raise SpecError(f"'{labels.name}' does not have the voxels of the image.")
+        if has_one_position(labels) and position_at(labels, self._session.viewer.dims.point) != 0:
+            raise SpecError(f"'{labels.name}' is of another time point. Go to that one, or make a new annotation.")
         return labels
 
     def _paint(
@@ -148,9 +154,10 @@ class PaintingHelp:
         return n
 
     def _set(self, labels: Labels, places: npt.NDArray[Any], value: int) -> int:
-        empty = places[np.asarray(labels.data)[tuple(places.T)] == 0]
+        ours = self._session.labels_volume()
+        empty = places[voxels_of(ours)[tuple(places.T)] == 0]
         if len(empty):
-            labels.data_setitem(tuple(empty.T), value)
+            paint_voxels(ours, empty, value)
         return len(empty)
 
 

@@ -17,6 +17,8 @@ from napari_unet3d.core.boxes import Box
 from napari_unet3d.errors import SpecError
 from napari_unet3d.tasks.train.recipes import FINE_TUNING_RATE
 from napari_unet3d.tasks.train.spec import HeldOutBox, TrainSpec
+from napari_unet3d.widgets.layers.painting import paint_voxels, voxels_of
+from napari_unet3d.widgets.layers.placing import has_one_position, place_of, position_at
 from napari_unet3d.widgets.layers.space import Space
 from napari_unet3d.widgets.layers.tile_boxes import OUT_COLOUR
 from napari_unet3d.widgets.layers.view import shown_box
@@ -80,25 +82,20 @@ def copy_found(
     """
     if viewer.dims.ndisplay == 3:
         raise SpecError("Turn to the 2D view first: one slice is copied.")
-    if labels.ndim != 3:
-        raise SpecError("The annotation has a fourth axis; copy to labels with the axes z, y and x.")
     if known.of(0) is not None:
         raise SpecError("In these labels 0 is a class and not unlabelled, so there is nothing to fill in.")
-    value_of = _values(class_names, known)
     ours, theirs = layer_volume(labels), layer_volume(found)
+    for layer in (labels, found):
+        if has_one_position(layer) and position_at(layer, viewer.dims.point) != 0:
+            raise SpecError(f"'{layer.name}' is of another time point. Go to that one first.")
     box = _middle(shown_box(viewer, ours))
-    empty = np.argwhere(np.asarray(labels.data[box.slices]) == 0) + [start for start, _ in box]
-    matrix, shift = ours.space.matrix
-    places = np.rint(_to_voxels(theirs.space, empty @ matrix.T + shift)).astype(np.int64)
-    is_inside = ((places >= 0) & (places < theirs.shape)).all(axis=1)
-    empty, places = empty[is_inside], places[is_inside]
-    if not len(places):
+    empty = np.argwhere(voxels_of(ours)[box.slices] == 0) + np.array([start for start, _ in box])
+    empty, values = found_at(ours, theirs, values_of(class_names, known), empty)
+    if values is None:
         raise SpecError("Nothing was found here that could be copied: go to where the result or the preview is.")
-    values = value_of[_read(theirs, places)]
-    empty, values = empty[values > 0], values[values > 0]
     if not len(values):
         raise SpecError("Nothing to copy: everything that the network found here is painted already.")
-    labels.data_setitem(tuple(empty.T), values.astype(labels.data.dtype))
+    paint_voxels(ours, empty, values.astype(labels.data.dtype))
     return Copied(len(values), box.z[0])
 
 
@@ -115,12 +112,41 @@ def correct(viewer: ViewerModel, found: Labels, class_names: Sequence[str], labe
     labels.mode = "paint"
     viewer.layers.selection = {labels}
     return (
-        f"{copied.n_voxels:,} voxels of slice {copied.z} were copied to '{labels.name}'. Paint over what is wrong, "
+        f"{copied.n_voxels:,} voxels of this slice were copied to '{labels.name}'. Paint over what is wrong, "
         f"and press Ctrl-Z to take the copy back. '{found.name}' is hidden meanwhile."
     )
 
 
-def _values(class_names: Sequence[str], known: Meanings) -> npt.NDArray[np.int64]:
+def found_at(
+    labels: LayerVolume, found: LayerVolume, value_of: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    """Return which of some places have an answer, and the values that they would be painted with.
+
+    Parameters
+    ----------
+    labels, found
+        Annotation, and class indices that may lie anywhere and have other voxels.
+    value_of
+        The value that each class is painted with; 0 for one that the annotation does not have.
+    places
+        (n, 3) voxels of the annotation.
+
+    Returns
+    -------
+    places, values
+        (m, 3) and (m,); None in place of the values where none of the places lies in what was found.
+    """
+    matrix, shift = labels.space.matrix
+    theirs = np.rint(_to_voxels(found.space, places @ matrix.T + shift)).astype(np.int64)
+    is_inside = ((theirs >= 0) & (theirs < found.shape)).all(axis=1)
+    places, theirs = places[is_inside], theirs[is_inside]
+    if not len(theirs):
+        return places, None
+    values = value_of[_read(found, theirs)]
+    return places[values > 0], values[values > 0]
+
+
+def values_of(class_names: Sequence[str], known: Meanings) -> npt.NDArray[np.int64]:
     """Return the value that each class is painted with; 0 for a class that the annotation does not have."""
     first = {index: value for value, index in sorted(known.classes.items(), reverse=True) if index is not None}
     named = {known.class_names[index]: value for index, value in first.items()}
@@ -159,8 +185,8 @@ def outline_held_out(run: Training) -> None:
     for part in run.held_out:
         chosen = run.pairs[part.pair].image
         name = f"{chosen.volume.name}, held out"
-        data = np.broadcast_to(np.uint8(0), part.box.shape)
-        keywords = chosen.space.moved([start for start, _ in part.box]).keywords
+        place = place_of(chosen, [start for start, _ in part.box])
+        data, keywords = place.spread(np.broadcast_to(np.uint8(0), part.box.shape)), place.keywords
         active = viewer.layers.selection.active
         layer = unwrap(viewer.add_labels(data, name=name, metadata=ILLUSTRATION | {_OUTLINE: True}, **keywords))
         layer.bounding_box.line_color = OUT_COLOUR

@@ -18,6 +18,7 @@ from napari_unet3d.tasks.jobs.segment import RESULT, SegmentJob
 from napari_unet3d.tasks.train.live import preview_box
 from napari_unet3d.widgets.host.notices import notify_error
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers.placing import place_of
 from napari_unet3d.widgets.layers.view import place_data, selection_kept
 from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, LayerVolume
 from napari_unet3d.widgets.runs.follow import FollowedRun
@@ -131,7 +132,8 @@ class EmphasisPreview(FollowedRun):
 
     def _draw(self, part: _Part) -> None:
         labels = emphasized_labels(part.probabilities, self._emphasis)
-        keywords = part.volume.space.moved([start for start, _ in part.box]).keywords
+        place = place_of(part.volume, [start for start, _ in part.box])
+        labels, keywords = place.spread(labels), place.keywords
         names = part.choices.card.class_names
         if self._hidden is not None:
             self._hidden.visible = False

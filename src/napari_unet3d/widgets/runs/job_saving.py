@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from napari_unet3d.errors import OutputError, shown
 from napari_unet3d.network.store import SUFFIX
 from napari_unet3d.tasks.jobs.files import JobFile, write_job
-from napari_unet3d.tasks.jobs.places import ImageCalibration
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.train import TrainJob
 from napari_unet3d.tasks.on_disk import OnDisk
 from napari_unet3d.widgets.layers.volumes import LayerVolume, labels_like
 from napari_unet3d.widgets.layers.writers import write_volume
+from napari_unet3d.widgets.runs.results import calibration_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,11 +70,7 @@ def save_segment_job(path: Path, chosen: LayerVolume, choices: Choices, spec: Pr
         spec=spec,
         image=beside.place(chosen, "image"),
     )
-    calibration = None
-    if chosen.on_disk is not None:
-        z, y, x = (float(n) for n in chosen.space.translate)
-        volume = chosen.volume
-        calibration = ImageCalibration(voxel_size=volume.voxel_size, translate=(z, y, x), unit=volume.unit)
+    calibration = None if chosen.on_disk is None else calibration_of(chosen)
     return beside.write(JobFile(job=job, output=choices.path, calibration=calibration))
 
 

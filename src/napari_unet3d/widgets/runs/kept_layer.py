@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from napari_unet3d.widgets.layers.strokes import StrokeWatch
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
+# Labels of more bytes are not written while the window waits.
+LARGE_BYTES = 1 << 26
 _SAVE_AFTER_MS = 2000
 _TRY_AGAIN_MS = 20_000
 
@@ -36,6 +39,8 @@ class Painting:
     voxel_size: tuple[float, float, float]
     translate: tuple[float, float, float]
     unit: str
+    time_axis: int | None
+    time_point: int | None
 
     @property
     def called(self) -> tuple[Any, ...]:
@@ -73,7 +78,7 @@ class KeptLayer:
         self.saved: float | None = None
         self.is_changed = self.is_saving = False
         self.problem = ""
-        self.aside = Aside()
+        self.aside = Aside(is_kept=True)
         self.later = Later(lambda: call(self), _SAVE_AFTER_MS)
         self.again = Later(lambda: call(self), _TRY_AGAIN_MS)
         self.is_ended = False
@@ -95,6 +100,12 @@ class KeptLayer:
         self.is_ended = True
         self.later.cancel()
         self.again.cancel()
+
+
+def is_large(layer: Labels) -> bool:
+    """Return whether the voxels of a layer take so long to write that the window does not wait for them."""
+    n_bytes: int = math.prod(layer.data.shape) * layer.data.dtype.itemsize
+    return n_bytes > LARGE_BYTES
 
 
 def save_annotation(project: Project, kept: KeptLayer, told: Painting) -> None:
@@ -127,5 +138,7 @@ def save_annotation(project: Project, kept: KeptLayer, told: Painting) -> None:
         voxel_size=told.voxel_size,
         translate=told.translate,
         unit=told.unit,
+        time_axis=told.time_axis,
+        time_point=told.time_point,
     )
     project.update(lambda known: known.with_annotation(record))

@@ -135,7 +135,7 @@ def painted_of(pairs: Sequence[Pair], annotation: Annotations) -> Painted:
 
 
 def _survey(pair: Pair, annotation: Annotations) -> Survey:
-    annotation.watch(pair.labels, pair.image.position or 0)
+    annotation.watch(pair.labels, labels_like(pair.labels, pair.image).position or 0)
     known = annotation.of(pair.labels)
     if known.survey is None:
         raise SpecError(known.problem or "Counting the labels ..")

@@ -18,6 +18,7 @@ from napari_unet3d.tasks.augment.patches import GRID, PATCH, PATCH_LABELS, Augme
 from napari_unet3d.tasks.events import Event, TileDone
 from napari_unet3d.tasks.jobs.augment import AugmentJob
 from napari_unet3d.tasks.jobs.places import IMAGE, LABELS
+from napari_unet3d.widgets.layers.placing import place_of
 from napari_unet3d.widgets.layers.tile_boxes import OUT_COLOUR
 from napari_unet3d.widgets.layers.view import place_data, selection_kept
 from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, LayerVolume, unwrap
@@ -140,12 +141,13 @@ class Preview(FollowedRun):
         inner = [start + lost for start, lost in zip(corner, frame.halo, strict=True)]
         for name, array in self._arrays.items():
             at = inner if name == PATCH_LABELS or len(request.seeds) > 1 else corner
-            keywords = image.space.moved(at).keywords
+            place = place_of(image, at)
+            shown, keywords = place.spread(array), place.keywords
             layer = self.layers.get(name)
             if layer is None:
-                self._add(name, array, image, labels, keywords)
+                self._add(name, shown, image, labels, keywords)
             else:
-                place_data(layer, array, keywords)
+                place_data(layer, shown, keywords)
                 layer.refresh(thumbnail=False, extent=False)
         for name in self.layers.keys() - self._arrays.keys() - {_DISPLACEMENT, _BOX}:
             self.viewer.layers.remove(self.layers[name])
@@ -195,8 +197,8 @@ class Preview(FollowedRun):
     def _show_box(self, sample: Sample, image: LayerVolume) -> None:
         """Outline what the network gives: a layer without a voxel to see."""
         inner = sample.frame.output
-        data = np.broadcast_to(np.uint8(0), inner.shape)
-        keywords = image.space.moved([a + b for a, (b, _) in zip(sample.corner, inner, strict=True)]).keywords
+        place = place_of(image, [a + b for a, (b, _) in zip(sample.corner, inner, strict=True)])
+        data, keywords = place.spread(np.broadcast_to(np.uint8(0), inner.shape)), place.keywords
         layer = self.layers.get(_BOX)
         if layer is None:
             layer = self._add_quietly(self.viewer.add_labels, data, image, _BOX, keywords)
@@ -209,13 +211,15 @@ class Preview(FollowedRun):
         layer.editable = False
 
     def _show_arrows(self, sample: Sample, image: LayerVolume) -> None:
-        keywords = image.space.moved(sample.corner).keywords
+        place = place_of(image, sample.corner)
+        keywords, found = place.keywords, arrows(sample)
+        shown = found if place.axis is None else np.insert(found, place.axis, 0, axis=-1)
         layer = self.layers.get(_DISPLACEMENT)
         if layer is not None:
-            place_data(layer, arrows(sample), keywords)
+            place_data(layer, shown, keywords)
             return
         look = {"edge_color": ARROW_COLOUR, "vector_style": "arrow", "out_of_slice_display": True}
-        self._add_quietly(self.viewer.add_vectors, arrows(sample), image, _DISPLACEMENT, keywords | look)
+        self._add_quietly(self.viewer.add_vectors, shown, image, _DISPLACEMENT, keywords | look)
 
 
 def _title(image: LayerVolume, name: str) -> str:

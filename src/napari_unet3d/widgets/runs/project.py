@@ -7,9 +7,8 @@ in a thread. The project says where it is, when it was last written, and what we
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -19,17 +18,27 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_unet3d.core.annotation.meanings import Meanings
-from napari_unet3d.errors import ProjectError, Unet3dError, VolumeError
+from napari_unet3d.errors import ProjectError, Unet3dError
 from napari_unet3d.tasks.projects.annotation import KeptAnnotation
 from napari_unet3d.tasks.projects.folder import Project, begin_project, find_projects
 from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
 from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord
 from napari_unet3d.widgets.host.notices import notify, notify_error
-from napari_unet3d.widgets.layers.colours import annotation_colormap, annotation_features
-from napari_unet3d.widgets.layers.meanings import metadata_of, written_meanings
-from napari_unet3d.widgets.layers.volumes import image_path, is_illustration, layer_volume, lies_on, unwrap
-from napari_unet3d.widgets.runs.kept_layer import KeptLayer, Painting, save_annotation
+from napari_unet3d.widgets.layers.meanings import written_meanings
+from napari_unet3d.widgets.layers.painting import voxels_of
+from napari_unet3d.widgets.layers.placing import has_one_position, is_time, position_at
+from napari_unet3d.widgets.layers.volumes import extra_axis, is_illustration, layer_volume, lies_on, unwrap
+from napari_unet3d.widgets.runs.kept_layer import KeptLayer, Painting, is_large, save_annotation
+from napari_unet3d.widgets.runs.last_writing import LastWords, start_writing
+from napari_unet3d.widgets.runs.project_opening import (
+    GoneOn,
+    Loaded,
+    add_annotation,
+    find_project,
+    load_annotations,
+    record_of,
+    write_settings,
+)
 from napari_unet3d.words import duration
 
 if TYPE_CHECKING:
@@ -83,6 +92,8 @@ class ProjectKeeper:
         self._finding: Any = None
         self._loading: Any = None
         self._opening: Project | None = None
+        self._settings_asked: dict[str, Any] | None = None
+        self._settings_aside: Any = None
         # Of the image that was looked at last, also when that is closed.
         self._present: Project | None = None
         viewer.layers.events.removing.connect(self._on_removing)
@@ -121,44 +132,102 @@ class ProjectKeeper:
         when = "just now" if ago < 5 else f"{duration(ago)} ago"
         return f"Saved {when} in {kept.project.path.name}", False
 
-    def flush(self) -> None:
-        """Save at once all that was painted or set and is not saved."""
+    def flush(self, *, waits: bool = True) -> None:
+        """Save at once all that was painted or set and is not saved.
+
+        Parameters
+        ----------
+        waits
+            Also for what is large, and takes long to write; otherwise that is written in a thread.
+        """
         for layer, kept in list(self._kept.items()):
             # A thread that is at it may end with the program.
             if kept.is_changed or kept.is_saving:
-                self._write_now(layer, kept)
+                if waits or not is_large(layer):
+                    self._write_now(layer, kept)
+                else:
+                    self._save(kept)
         self.flushing.emit()
-        self.keep_settings()
+        self.keep_settings(waits=waits)
+
+    def begin(self, image: Image) -> None:
+        """Make the project of an image now, if something was painted on it; what was painted is saved in a thread.
+
+        Raises
+        ------
+        Unet3dError
+            If no folder can be written to.
+        """
+        for kept in self._kept.values():
+            if kept.image() is image and (kept.is_changed or kept.is_saving):
+                self._project_for(kept)
+                self._save(kept)
 
     def close(self) -> None:
-        """End with the window: save everything, and let others have the projects."""
-        self.flush()
+        """End with the window: save everything, and let others have the projects. What is large goes on in a thread."""
+        large = self._last_words([layer for layer in self._kept if self._is_unsaved_large(layer)])
         for layer, kept in list(self._kept.items()):
-            self._rescue(layer, kept)
+            if not self._is_unsaved_large(layer) and (kept.is_changed or kept.is_saving):
+                self._write_now(layer, kept)
+        self.flushing.emit()
+        self.keep_settings(waits=True)
+        for layer, kept in list(self._kept.items()):
+            if not self._is_unsaved_large(layer):
+                self._rescue(layer, kept)
             kept.end()
         self._kept.clear()
-        for project in self._held.values():
-            project.release()
+        held = list(self._held.values())
         self._held.clear()
         self._projects.clear()
+        if large:
+            start_writing(large, self._write, self._home, held)
+        else:
+            for project in held:
+                project.release()
 
-    def keep_settings(self) -> None:
-        """Write what the tabs are set to, where there is a project."""
+    def _is_unsaved_large(self, layer: Labels) -> bool:
+        kept = self._kept.get(layer)
+        return kept is not None and (kept.is_changed or kept.is_saving) and is_large(layer)
+
+    def _last_words(self, layers: Sequence[Labels]) -> list[LastWords]:
+        """Return what a thread needs to write layers that are going; those that cannot be written are left out."""
+        found = []
+        for layer in layers:
+            with suppress(Unet3dError):
+                kept = self._kept[layer]
+                found.append(LastWords(kept, self._told(layer, kept), kept.image()))
+        return found
+
+    def keep_settings(self, *, waits: bool = False) -> None:
+        """Write what the tabs are set to, where there is a project; in a thread, unless it is waited for."""
         settings = dict(self.settings)
         project = self._present
         # What it was set to is about to be set again, where it is being opened.
-        if project is not None and project is not self._opening and project.record.settings != settings:
-            try:
-                project.update(lambda record: record.model_copy(update={"settings": settings}))
-            except Unet3dError:  # said with the annotation, which matters more
-                return
+        if project is None or project is self._opening or project.record.settings == settings:
+            return
+        if waits:
+            write_settings(project, settings)
+        elif self._settings_asked != settings:
+            from napari_unet3d.widgets.host.aside import Aside
+
+            self._settings_asked = settings
+            self._settings_aside = self._settings_aside or Aside(is_kept=True)
+            self._settings_aside(write_settings, project, settings, take=self._on_settings)
+
+    def _on_settings(self, is_written: bool) -> None:
+        if not is_written:
+            # Said with the annotation, which matters more; tried again.
+            self._settings_asked = None
 
     def _on_removing(self, event: Any) -> None:
         layer = unwrap(self.viewer.layers[event.index])
         for other, kept in list(self._kept.items()):
             # Without its image nobody knows any more what it is annotation of.
             is_of_it = kept.project is None and kept.image() is layer
-            if (other is layer or is_of_it) and (kept.is_changed or kept.is_saving):
+            if (other is layer or is_of_it) and self._is_unsaved_large(other):
+                start_writing(self._last_words([other]), self._write, self._home, None)
+                kept.is_changed = False
+            elif (other is layer or is_of_it) and (kept.is_changed or kept.is_saving):
                 self._write_now(other, kept)
         if (gone := self._kept.get(layer)) is not None:
             del self._kept[layer]
@@ -227,8 +296,13 @@ class ProjectKeeper:
         z, y, x = (float(abs(n)) for n in found.space.scale)
         tz, ty, tx = (float(n) for n in found.space.translate)
         meanings = known.meanings if known.is_said else written_meanings(layer)
+        # Of one time point the voxels alone are kept, and which one it is.
+        is_of_one = has_one_position(layer)
+        time_axis = time_point = None
+        if is_of_one and image is not None and is_time(image):
+            time_axis, time_point = extra_axis(image), position_at(image, layer.data_to_world((0,) * layer.ndim))
         return Painting(
-            np.asarray(layer.data),
+            voxels_of(found) if is_of_one else np.asarray(layer.data),
             str(layer.name),
             meanings,
             known.class_names or (),
@@ -236,6 +310,8 @@ class ProjectKeeper:
             (z, y, x),
             (tz, ty, tx),
             found.volume.unit,
+            time_axis,
+            time_point,
         )
 
     def _write(self, kept: KeptLayer, told: Painting) -> str:
@@ -261,7 +337,7 @@ class ProjectKeeper:
             return kept.project
 
     def _begin(self, image: Image) -> Project:
-        record = self._images.get(image) or _record_of(image)
+        record = self._images.get(image) or record_of(image)
         project = self._take_found(record) or begin_project(record, self._homes, is_beside=self._chosen is None)
         self._projects[image] = self._held[project.path] = project
         if self._image in (None, image):
@@ -305,7 +381,7 @@ class ProjectKeeper:
         from napari_unet3d.widgets.host.aside import Aside
 
         self._finding = self._finding or Aside()
-        self._finding(_find, image, self._homes, self.wanted, take=lambda found: self._found(image, found))
+        self._finding(find_project, image, self._homes, self.wanted, take=lambda found: self._found(image, found))
 
     def _found(self, image: Image, found: tuple[ImageRecord | None, Project | None]) -> None:
         record, project = found
@@ -317,10 +393,7 @@ class ProjectKeeper:
             self._offer(project if project is not None and project.record.latest is not None else None)
             if self.offered is not None and self.offered.path == self.wanted:
                 self.wanted = None
-                try:
-                    self.go_on()
-                except ProjectError as error:
-                    notify_error(error)
+                self.go_on()
 
     def _offer(self, project: Project | None) -> None:
         if project is not self.offered:
@@ -328,109 +401,74 @@ class ProjectKeeper:
             self.changed.emit()
 
     def go_on(self) -> None:
-        """Open what was painted on the chosen image, in a thread; `gone_on` tells the project when it is there.
-
-        Raises
-        ------
-        ProjectError
-            If another window has the project.
-        """
+        """Open what was painted on the chosen image, in a thread; `gone_on` tells the project when it is there."""
         project, image = self.offered, self._image
         if project is None or image is None:
             return
-        project = self._held.get(project.path, project)
-        if project.path not in self._held and not project.take():
-            raise ProjectError(f"{project.path.name} is open in another window. Close it there first.")
         from napari_unet3d.widgets.host.aside import Aside
 
-        self._projects[image] = self._held[project.path] = self._present = project
-        self._offer(None)
+        project = self._held.get(project.path, project)
         open_already = {kept.store.path for kept in self._kept.values() if kept.store is not None}
         self._opening = project
+        self._offer(None)
         self._loading = Aside()
-        self._loading(_load, project, open_already, take=lambda loaded: self._loaded(project, image, loaded))
+        self._loading(
+            self._open, project, image, open_already, take=lambda opened: self._opened(project, image, opened)
+        )
 
-    def _loaded(self, project: Project, image: Image, loaded: Sequence[_Loaded]) -> None:
+    def _open(self, project: Project, image: Image, open_already: set[Path]) -> tuple[str, Sequence[Loaded]]:
+        """Take a project and read what was painted, or say why it cannot be gone on with; in any thread."""
+        with self._begin_lock:
+            if project.path in self._held or project.take():
+                self._projects[image] = self._held[project.path] = project
+            elif not project.is_read_only:
+                return f"{project.path.name} is open in another window. Close it there first.", ()
+        if project.path in self._held:
+            remember_project(self._recent_file, project)
+            if (record := self._images.get(image)) is not None and record.path:
+                with suppress(Unet3dError):
+                    # It may have been renamed, or moved.
+                    project.update(lambda known: known.model_copy(update={"image": record}))
+        return "", load_annotations(project, open_already)
+
+    def _opened(self, project: Project, image: Image, opened: tuple[str, Sequence[Loaded]]) -> None:
         self._opening = None
+        refused, loaded = opened
+        if refused:
+            if image is self._image and image not in self._projects:
+                self._offer(project)
+            notify_error(ProjectError(refused))
+            return
         problems = [found for found in loaded if isinstance(found, str)]
-        layers = [self._add(image, *found) for found in loaded if not isinstance(found, str)]
-        remember_project(self._recent_file, project)
+        is_ours = project.path in self._held
+        if is_ours:
+            self._present = project
+        else:
+            problems.append(
+                f"{project.path.name} lies where nothing can be written. It is opened as it is; what you paint from "
+                f"now on is saved in {self._home}."
+            )
+        layers = [self._add(image, *found, is_kept=is_ours) for found in loaded if not isinstance(found, str)]
         self.settings = dict(project.record.settings)
         self.changed.emit()
         self.gone_on.emit(GoneOn(project, tuple(layers), tuple(problems), self.settings))
 
-    def _add(self, image: Image, record: AnnotationRecord, store: KeptAnnotation, labels: npt.NDArray[Any]) -> Labels:
-        if record.lies_on_image:
-            place = layer_volume(image).space.keywords
-        else:
-            place = {"scale": record.voxel_size, "translate": record.translate, "units": (record.unit,) * 3}
-        names = record.meanings.class_names if record.meanings is not None else record.class_names
-        looks: dict[str, Any] = {}
-        if record.meanings is not None:
-            looks["metadata"] = metadata_of(record.meanings)
-            if record.meanings == Meanings.painted(names):
-                looks |= {"colormap": annotation_colormap(names), "features": annotation_features(names)}
-        if labels.ndim == image.ndim == 4:
-            place = {name: getattr(image, name) for name in ("scale", "translate", "units", "axis_labels")}
-        elif labels.ndim != 3:
-            place = {}
-        layer = unwrap(self.viewer.add_labels(labels, name=record.name, **looks, **place))
+    def _add(
+        self,
+        image: Image,
+        record: AnnotationRecord,
+        store: KeptAnnotation,
+        labels: npt.NDArray[Any],
+        *,
+        is_kept: bool,
+    ) -> Labels:
+        layer = add_annotation(self.viewer, image, record, labels)
         # Where it is chosen by itself, it is kept already.
         self.watch(layer, image)
-        kept = self._kept[layer]
-        kept.project, kept.store, kept.saved = self._projects[image], store, time.monotonic()
-        kept.called = self._told(layer, kept).called
-        if record.meanings is None and names:
-            self._annotations.rename(layer, names)
+        if is_kept:
+            kept = self._kept[layer]
+            kept.project, kept.store, kept.saved = self._projects[image], store, time.monotonic()
+            kept.called = self._told(layer, kept).called
+        if record.meanings is None and record.class_names:
+            self._annotations.rename(layer, record.class_names)
         return layer
-
-
-@dataclass(frozen=True, eq=False)
-class GoneOn:
-    """What was opened of a project: its layers, what could not be read, and what the tabs were set to."""
-
-    project: Project
-    layers: tuple[Labels, ...]
-    problems: tuple[str, ...]
-    settings: Mapping[str, Any]
-
-
-_Loaded = tuple[AnnotationRecord, KeptAnnotation, Any] | str
-
-
-def _load(project: Project, open_already: set[Path]) -> list[_Loaded]:
-    """Return what was painted and is not open, the latest last; or why it cannot be read."""
-    found: list[_Loaded] = []
-    for record in sorted(project.record.annotations, key=lambda one: one.saved):
-        if not record.voxels_painted or project.annotations / record.file in open_already:
-            continue
-        try:
-            store = KeptAnnotation(project.annotations / record.file)
-            found.append((record, store, store.load()))
-        except Unet3dError as error:
-            found.append(str(error))
-    return found
-
-
-def _find(image: Image, homes: Sequence[Path], wanted: Path | None) -> tuple[ImageRecord | None, Project | None]:
-    try:
-        record = _record_of(image)
-    except Unet3dError:
-        return None, None
-    found = find_projects(record, homes)
-    return record, next((project for project in found if project.path == wanted), found[0] if found else None)
-
-
-def _record_of(image: Image) -> ImageRecord:
-    """Return which image it is.
-
-    Raises
-    ------
-    VolumeError
-        If its voxels cannot be read.
-    """
-    data = image.data[0] if getattr(image, "multiscale", False) else image.data
-    try:
-        return ImageRecord.of(data, path=image_path(image), name=str(image.name))
-    except Exception as error:  # arrays of other plugins raise what they like
-        raise VolumeError(f"'{image.name}' cannot be read: {type(error).__name__}: {error}") from error

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.objects.clean_up import evident_classes
 from napari_unet3d.errors import OutputError, shown
+from napari_unet3d.tasks.jobs.places import ImageCalibration, with_calibration
 from napari_unet3d.tasks.jobs.segment import RESULT, SCRATCH
-from napari_unet3d.tasks.segment.output_place import OutputPlace, Writing, evidence_of, place_bytes
+from napari_unet3d.tasks.segment.output_place import Writing, describe_output, place_bytes
 from napari_unet3d.tasks.segment.shares import share_memory
+from napari_unet3d.tasks.segment.work.ledger import look_at_begun, n_voxels_done, work_paths
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.creating import check_place
 from napari_unet3d.volumes.outputs.watching import BeingWritten
@@ -54,6 +56,8 @@ class Choices:
         The region is what was in view, which moves on.
     weights_sha256
         Which weights the model had when it was chosen.
+    cluster
+        The address of the cluster that computes it, or its scheduler's file; None computes it here.
     """
 
     model: Path
@@ -63,6 +67,7 @@ class Choices:
     path: Path | None = None
     is_view: bool = False
     weights_sha256: str = ""
+    cluster: str | None = None
 
     def goes_on_with(self, other: Choices) -> bool:
         """Return whether a run that was begun with `other` goes on: only memory and what is in view may differ."""
@@ -82,6 +87,11 @@ class Choices:
         return self.shown_class if self.spec.output == "probabilities" else None
 
     @property
+    def shows_classes(self) -> bool:
+        """Return whether the layer holds class indices, neither probabilities nor numbers of objects."""
+        return self.spec.output != "probabilities" and not self.has_instances
+
+    @property
     def has_instances(self) -> bool:
         """Return whether objects get numbers."""
         return self.spec.cleanup is not None and self.spec.cleanup.instances
@@ -97,37 +107,37 @@ class Result:
         What the layer shows.
     arrays
         What the run writes to in this process, by name; nothing where it writes a file.
-    place
+    path
         The file that the worker writes, or None.
     """
 
     shown: Any
     arrays: Mapping[str, npt.NDArray[Any]]
-    place: OutputPlace | None = None
+    path: Path | None = None
+
+    @property
+    def n_voxels_done(self) -> int:
+        """Return how many voxels of a file that is not complete are on the disk."""
+        return 0 if self.path is None else n_voxels_done(self.path)
 
     def finish(self) -> None:
         """Show a file in its place, now that the worker has put it there."""
-        if self.place is not None:
+        if self.path is not None:
             self.shown.finish()
-            self.discard()
 
-    def discard(self) -> None:
-        """Remove what was begun of a file and is not finished, and let others write it."""
-        if self.place is None:
-            return
-        self.shown.give_up()
-        for hidden in (self.place.unfinished, self.place.evidence):
-            if hidden is not None:
-                atomic.release_partial(hidden)
+    def give_up(self) -> None:
+        """Show nothing of a file that is not complete any more, so that another run may begin it."""
+        if self.path is not None:
+            self.shown.give_up()
 
 
-def make_result(chosen: LayerVolume, choices: Choices, *, overwrite: bool = False) -> Result:
-    """Return what takes the result of a run over a volume; a file that exists is replaced if that is allowed.
+def make_result(chosen: LayerVolume, choices: Choices) -> Result:
+    """Return what takes the result of a run over a volume; a file that exists is replaced when it is complete.
 
     Raises
     ------
     OutputError
-        If a file cannot be written there, exists, or is being written.
+        If a file cannot be written there.
     """
     spec, region = choices.spec, choices.region(chosen.shape)
     if choices.path is None:
@@ -135,20 +145,20 @@ def make_result(chosen: LayerVolume, choices: Choices, *, overwrite: bool = Fals
         if spec.cleanup is not None:
             arrays[SCRATCH] = np.zeros(region.shape, np.uint8)
         return Result(arrays[RESULT], arrays)
-    z, y, x = (float(n) for n in chosen.space.moved([first for first, _ in region]).translate)
-    place = OutputPlace(
-        path=choices.path,
-        voxel_size=chosen.volume.voxel_size,
-        unit=chosen.volume.unit,
-        translate=(z, y, x),
-        overwrite=overwrite,
-    )
-    found = place.describe(chosen.shape, spec, choices.card, only_class=choices.only_class)
-    claimed = {"unfinished": atomic.claim_partial(found.target)}
-    if spec.cleanup is not None:
-        claimed["evidence"] = atomic.claim_partial(evidence_of(found).target)
-    place = place.model_copy(update=claimed)
-    return Result(BeingWritten(found, claimed["unfinished"]), {}, place)
+    volume = with_calibration(chosen.volume, calibration_of(chosen))
+    found = describe_output(volume, spec, choices.card, choices.path, overwrite=True, only_class=choices.only_class)
+    result, evidence = work_paths(found.target)
+    if spec.cleanup is None:
+        return Result(BeingWritten(found, result), {}, found.target)
+    # The result is made at the end; what it is made from tells the classes meanwhile.
+    return Result(BeingWritten(found, evidence, evident_classes), {}, found.target)
+
+
+def calibration_of(chosen: LayerVolume) -> ImageCalibration:
+    """Return what the window knows of the voxels of a volume, which a person may have typed."""
+    z, y, x = (float(n) for n in chosen.space.translate)
+    volume = chosen.volume
+    return ImageCalibration(voxel_size=volume.voxel_size, translate=(z, y, x), unit=volume.unit)
 
 
 def beside_bytes(chosen: LayerVolume, choices: Choices, device: Device) -> int:
@@ -208,6 +218,44 @@ def propose_path(chosen: LayerVolume, choices: Choices) -> Path | None:
     name = f"{file_name(chosen.volume.name)} segmented"
     names = (f"{name}{'' if n == 1 else f' {n}'}.zarr" for n in count(1))
     return next(folder / free for free in names if not os.path.lexists(folder / free))
+
+
+def check_cluster(chosen: LayerVolume, choices: Choices) -> None:
+    """Check before Start that a cluster can segment it: its workers read and write files.
+
+    Raises
+    ------
+    OutputError
+        If it cannot; the message says what to do.
+    """
+    if choices.cluster is None:
+        return
+    if chosen.on_disk is None:
+        raise OutputError("The workers of a cluster read files: choose an image that lies on a disk that they see.")
+    if choices.path is None or choices.path.suffix.lower() != ".zarr":
+        raise OutputError("The workers of a cluster write one .zarr: choose it with Save to...")
+
+
+def share_begun(chosen: LayerVolume, choices: Choices) -> tuple[float, str]:
+    """Return which share of the file is done by a run that can go on, and what there is to say of one that cannot.
+
+    Parameters
+    ----------
+    chosen
+        The volume.
+    choices
+        How it is segmented, and where the result goes.
+    """
+    if choices.path is None:
+        return 0.0, ""
+    begun = look_at_begun(choices.path, choices.spec, choices.only_class)
+    if begun is None:
+        return 0.0, ""
+    share = min(1.0, begun.voxels / choices.region(chosen.shape).n_voxels)
+    if not begun.changes:
+        return share, ""
+    name = shown(choices.path.name)
+    return 0.0, f"A run into {name} that was stopped had other choices; Start begins again."
 
 
 def check_path(chosen: LayerVolume, choices: Choices) -> str:

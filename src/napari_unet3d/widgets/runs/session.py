@@ -10,6 +10,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401 - what is registered last is called first
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -21,11 +22,13 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.engine import LocalEngine
 from napari_unet3d.errors import VolumeError
 from napari_unet3d.network.store import read_card
+from napari_unet3d.tasks.jobs.unfinished import UnfinishedRun, unfinished_runs
+from napari_unet3d.widgets.host.aside import Aside
 from napari_unet3d.widgets.host.preferences import Preferences, read_preferences
+from napari_unet3d.widgets.layers.placing import has_one_position, is_time, position_at
 from napari_unet3d.widgets.layers.volumes import (
     LayerVolume,
     describe_levels,
-    extra_axis,
     is_illustration,
     is_result,
     layer_volume,
@@ -36,9 +39,11 @@ from napari_unet3d.widgets.layers.volumes import (
 )
 from napari_unet3d.widgets.runs.annotation import Annotations
 from napari_unet3d.widgets.runs.device_watch import DeviceWatch, Memory
+from napari_unet3d.widgets.runs.last_writing import wait_for_writing
 from napari_unet3d.widgets.runs.models import ListedModel, own_models
 from napari_unet3d.widgets.runs.project import ProjectKeeper
 from napari_unet3d.widgets.runs.saving import LayerSaving
+from napari_unet3d.widgets.runs.time_points import TimePoints
 from napari_unet3d.words import times
 
 if TYPE_CHECKING:
@@ -76,8 +81,12 @@ class Session(DeviceWatch):
         What keeps what is painted on disk, and finds it again.
     saving
         What saves layers to files.
+    time_points
+        What looks after labels of one time point while others are shown.
     segmentation, training
         The last runs of this window, or None.
+    unfinished
+        Segmentations of earlier windows that can go on, once somebody has looked for them.
     training_pairs
         The images with their annotation that were put on the list of the tab Train.
     """
@@ -89,6 +98,8 @@ class Session(DeviceWatch):
     preview_changed = Signal()
     training_changed = Signal()
     augment_changed = Signal()
+    unfinished_changed = Signal()
+    going_on = Signal(object)
 
     def __init__(
         self, viewer: ViewerModel, engine: LocalEngine, preferences: Preferences, previewer: LocalEngine | None = None
@@ -115,6 +126,9 @@ class Session(DeviceWatch):
         self._card: ModelCard | None = None
         self._weights = ""
         self._unfinished: list[Segmentation] = []
+        self.unfinished: list[UnfinishedRun] = []
+        self._looking = Aside()
+        self.time_points = TimePoints(self)
 
     @property
     def image(self) -> Image | None:
@@ -280,6 +294,12 @@ class Session(DeviceWatch):
         return self._emphasis
 
     @property
+    def found_layers(self) -> list[Layer]:
+        """Return the layers that show what a network has found: the result, and the previews."""
+        shown = [run.layer for run in (self.segmentation, self.training, self._emphasis) if run is not None]
+        return [layer for layer in shown if layer is not None and layer in self.viewer.layers]
+
+    @property
     def is_busy(self) -> bool:
         """Return whether a run of this window is going on, or waits."""
         return any(run is not None and run.is_active for run in (self.segmentation, self.training))
@@ -287,8 +307,15 @@ class Session(DeviceWatch):
     def _on_preview(self) -> None:
         self.preview_changed.emit()
 
-    def volume(self, *, channels: int | None = None) -> LayerVolume:
+    def volume(self, *, channels: int | None = None, beside: Labels | None = None) -> LayerVolume:
         """Return the volume of the chosen image, with the channels of the chosen model or as many as are asked for.
+
+        Parameters
+        ----------
+        channels
+            How many channels.
+        beside
+            Labels of one time point: that is taken, whichever is shown.
 
         Raises
         ------
@@ -298,14 +325,25 @@ class Session(DeviceWatch):
         reason = why_no_volume(self._image)
         if self._image is None or reason is not None:
             raise VolumeError(reason or "")
-        axis = extra_axis(self._image)
-        position = 0
-        if axis is not None:
-            point = self._image.world_to_data(self.viewer.dims.point)
-            position = max(0, round(float(point[axis])))
+        point: Sequence[float] = self.viewer.dims.point
+        if beside is not None and has_one_position(beside) and is_time(self._image):
+            point = tuple(map(float, beside.data_to_world((0,) * beside.ndim)))
+        position = max(0, position_at(self._image, point))
         return layer_volume(
             self._image, level=self._level, channels=channels or self.network.channels, position=position
         )
+
+    def labels_volume(self) -> LayerVolume:
+        """Return the volume of the chosen labels, at the position that is shown where they have a fourth axis.
+
+        Raises
+        ------
+        VolumeError
+            If there is none; the message says why.
+        """
+        if self._labels is None:
+            raise VolumeError("Make a new annotation first.")
+        return layer_volume(self._labels, position=max(0, position_at(self._labels, self.viewer.dims.point)))
 
     @property
     def runs_folder(self) -> Path:
@@ -318,10 +356,19 @@ class Session(DeviceWatch):
         """Return the user's models, newest first: those in the models folder, and those of training runs."""
         return own_models(self.preferences.models_folder, {self.runs_folder, self.preferences.own_folder / "runs"})
 
+    def look_for_unfinished(self) -> None:
+        """Find out, in a thread, which segmentations can go on."""
+        self._looking(unfinished_runs, self.preferences.unfinished_folder, take=self._on_unfinished)
+
+    def _on_unfinished(self, found: list[UnfinishedRun]) -> None:
+        if found != self.unfinished:
+            self.unfinished = found
+            self.unfinished_changed.emit()
+
     def begin(self, run: Segmentation) -> None:
         """Make a run that of this window."""
         self.segmentation = run
-        self._unfinished = [*(old for old in self._unfinished if old.holds_file), run]
+        self._unfinished = [*(old for old in self._unfinished if old.is_unfinished_file), run]
         self.segmentation_changed.emit()
 
     def begin_training(self, run: Training) -> None:
@@ -361,7 +408,16 @@ def _events(layer: Image | None) -> list[Any]:
     if layer is None:
         return []
     events = layer.events
-    return [events.data, events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
+    return [
+        events.data,
+        events.scale,
+        events.translate,
+        events.rotate,
+        events.shear,
+        events.affine,
+        events.units,
+        events.axis_labels,
+    ]
 
 
 # How long a worker may take to keep what was learnt, after the window has closed.
@@ -405,6 +461,7 @@ def session_of(viewer: Any) -> Session:
 def _save_all() -> None:
     for session in list(_sessions.values()):
         session.project.flush()
+    wait_for_writing()
 
 
 # Where the program ends without closing its windows: before the pools of threads end, which write the chunks.

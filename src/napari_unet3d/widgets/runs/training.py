@@ -35,6 +35,7 @@ from napari_unet3d.tasks.train.kept.run_folder import BEST, CHECKPOINT_FILE, LAS
 from napari_unet3d.tasks.train.live import preview_shape
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.layers.colours import class_colormap, class_features
+from napari_unet3d.widgets.layers.placing import place_of
 from napari_unet3d.widgets.layers.view import place_data
 from napari_unet3d.widgets.layers.volumes import ILLUSTRATION, labels_like, unwrap
 from napari_unet3d.widgets.runs.afterwards import Afterwards
@@ -201,19 +202,18 @@ class Training(FollowedRun):
         chosen = self.pairs[0].image
         if chosen.layer not in self.viewer.layers:
             return None
-        voxel = chosen.space.to_voxels(_spatial(self.viewer.cursor.position))
+        voxel = chosen.space.to_voxels(chosen.spatial(self.viewer.cursor.position))
         is_inside = all(0 <= at < n for at, n in zip(voxel, chosen.shape, strict=True))
         # Before the mouse has moved, the cursor is said to be at 0.
         has_moved = any(self.viewer.cursor.position[axis] for axis in self.viewer.dims.displayed)
         if self.viewer.mouse_over_canvas and has_moved and is_inside:
             return list(voxel)
-        point = list(_spatial(self.viewer.dims.point))
+        point = list(self.viewer.dims.point)
         shown = self.viewer.dims.displayed
         centre = self.viewer.scene.camera.center
         for axis, at in zip(shown, centre[-len(shown) :], strict=True):
-            if 0 <= axis - (self.viewer.dims.ndim - 3) < 3:
-                point[axis - (self.viewer.dims.ndim - 3)] = at
-        return list(chosen.space.to_voxels(point))
+            point[axis] = at
+        return list(chosen.space.to_voxels(chosen.spatial(point)))
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -251,25 +251,26 @@ class Training(FollowedRun):
         """Show the classes (z, y, x) that were found in a box of the first image."""
         self.previewed, self.preview = box, found
         chosen, viewer = self.pairs[0].image, self.viewer
-        keywords = chosen.space.moved([start for start, _ in box]).keywords
+        place = place_of(chosen, [start for start, _ in box])
+        shown = place.spread(found)
         if self.layer is None:
             selected, active = set(viewer.layers.selection), viewer.layers.selection.active
             self.layer = unwrap(
                 viewer.add_labels(
-                    self.preview,
+                    shown,
                     name=f"{chosen.volume.name}, as learnt so far",
                     colormap=class_colormap(self.spec.class_names),
                     features=class_features(self.spec.class_names),
                     opacity=0.5,
                     metadata=ILLUSTRATION,
-                    **keywords,
+                    **place.keywords,
                 )
             )
             self.layer.editable = False
             viewer.layers.selection = selected
             viewer.layers.selection.active = active
         elif self.layer in viewer.layers:
-            place_data(self.layer, self.preview, {"translate": keywords["translate"]})
+            place_data(self.layer, shown, {"translate": place.keywords["translate"]})
             # napari lets new data be painted in.
             self.layer.editable = False
 
@@ -295,11 +296,6 @@ def _held_out(record: RunRecord, pairs: Sequence[Pair]) -> Iterator[HeldOut]:
         if number.isdecimal() and int(number) < len(pairs):
             with suppress(Unet3dError):
                 yield HeldOut(int(number), Box.parse(box, pairs[int(number)].image.shape), 0)
-
-
-def _spatial(point: Sequence[float]) -> Sequence[float]:
-    """Return the last three of the coordinates of a point of the window."""
-    return list(point)[-3:]
 
 
 def new_run_folder(runs: Path, name: str) -> Path:

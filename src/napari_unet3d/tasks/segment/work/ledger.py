@@ -11,6 +11,8 @@ import hashlib
 import os
 import zlib
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -63,6 +65,8 @@ class LedgerHead(Spec):
         What was found for the whole volume.
     input_shape
         Input shape (z, y, x) of its tiles, by whose grid the result is stored.
+    only_class
+        Of the probabilities, those of this class alone are kept; None keeps them all.
     """
 
     format: Literal["napari-unet3d segmentation"] = "napari-unet3d segmentation"
@@ -73,10 +77,13 @@ class LedgerHead(Spec):
     volume: VolumePrint
     measured: Measured
     input_shape: tuple[_Positive, _Positive, _Positive]
+    only_class: int | None = None
 
-    def changes(self, spec: PredictSpec, model: str, volume: VolumePrint) -> list[str]:
+    def changes(self, spec: PredictSpec, model: str, volume: VolumePrint, only_class: int | None = None) -> list[str]:
         """Return in what a run that would go on differs, as parts of a sentence."""
         found = differences(self.spec, spec, but=HOW)
+        if only_class != self.only_class:
+            found.append("other classes have their probabilities kept")
         if model != self.model:
             found.append("the model has changed")
         if volume != self.volume:
@@ -160,12 +167,12 @@ class Ledger:
     @property
     def result(self) -> Path:
         """Return where the result lies until it is complete."""
-        return self.folder / f"result{self.target.suffix.lower()}"
+        return work_paths(self.target)[0]
 
     @property
     def evidence(self) -> Path:
         """Return where clean-up keeps its evidence."""
-        return self.folder / "evidence.zarr"
+        return work_paths(self.target)[1]
 
     @property
     def done(self) -> tuple[DoneTiles, ...]:
@@ -198,7 +205,7 @@ class Ledger:
                 f"{shown(self.folder)} does not say any more how its run was begun. Begin again (--overwrite)."
             ) from error
 
-    def check(self, spec: PredictSpec, model: str, volume: VolumePrint) -> LedgerHead:
+    def check(self, spec: PredictSpec, model: str, volume: VolumePrint, only_class: int | None = None) -> LedgerHead:
         """Return how the run was begun, if it may go on.
 
         Raises
@@ -207,7 +214,7 @@ class Ledger:
             If something differs; the sentence says what.
         """
         head = self.head()
-        if changes := head.changes(spec, model, volume):
+        if changes := head.changes(spec, model, volume, only_class):
             raise OutputError(
                 f"The run in {shown(self.folder)} was begun differently: {'; '.join(changes)}. "
                 "Go on as it was begun, or begin again (--overwrite)."
@@ -255,9 +262,91 @@ def folder_of(target: Path) -> Path:
     return target.with_name(f"{target.name}{SUFFIX}")
 
 
+def boxes_done(target: Path) -> list[Box]:
+    """Return what of a result that is not complete is done, in its voxels, by what lies beside it."""
+    return [box for boxes in _read_done(folder_of(target) / _DONE)[0].values() for box in boxes]
+
+
 def n_done(target: Path) -> int:
-    """Return how many tiles of a result that is not complete are done, by what lies beside it."""
-    return sum(map(len, _read_done(folder_of(target) / _DONE)[0].values()))
+    """Return how many tiles of a result that is not complete are done."""
+    return len(boxes_done(target))
+
+
+def n_voxels_done(target: Path) -> int:
+    """Return how many voxels of a result that is not complete are done."""
+    return sum(box.n_voxels for box in boxes_done(target))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run that was stopped or killed has left beside its result.
+
+    Attributes
+    ----------
+    voxels
+        How many are done.
+    changes
+        In what the run differs from the one that is asked for, as parts of a sentence.
+    """
+
+    voxels: int
+    changes: tuple[str, ...] = ()
+
+
+def look_at_begun(target: Path, spec: PredictSpec, only_class: int | None = None) -> Begun | None:
+    """Return what was begun of a result; None where nothing is done. Asked again and again it reads nothing again.
+
+    Parameters
+    ----------
+    target
+        Of the result.
+    spec, only_class
+        What is asked for. The model and the volume are compared when the run goes on.
+    """
+    try:
+        found = os.stat(folder_of(target) / _DONE)
+    except OSError:
+        return None
+    voxels, head = _read_begun(target, found.st_mtime_ns, found.st_size)
+    if not voxels or head is None:
+        return None
+    return Begun(voxels, tuple(head.changes(spec, head.model, head.volume, only_class)))
+
+
+@lru_cache(maxsize=8)
+def _read_begun(target: Path, modified: int, size: int) -> tuple[int, LedgerHead | None]:
+    try:
+        head = LedgerHead.model_validate_json(read_small(folder_of(target) / _HEAD))
+        return n_voxels_done(target), head
+    except (OSError, ValidationError):
+        return 0, None
+
+
+def is_in_use(target: Path) -> bool:
+    """Return whether a run is writing a result now."""
+    folder = folder_of(target)
+    if not (folder / LOCK_FILE).exists():
+        return False
+    lock = RunLock(folder, OutputError)
+    try:
+        lock.take()
+    except (OutputError, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def work_paths(target: Path) -> tuple[Path, Path]:
+    """Return where a result lies until it is complete, and where clean-up keeps its evidence meanwhile."""
+    folder = folder_of(target)
+    return folder / f"result{target.suffix.lower()}", folder / "evidence.zarr"
+
+
+def discard_work(target: Path) -> None:
+    """Remove what a run that was stopped has done; what a run is using stays."""
+    if folder_of(target).is_dir():
+        with suppress(OutputError), Ledger(target) as ledger:
+            ledger.clear()
 
 
 def list_unfinished(folder: Path) -> list[tuple[Path, int]]:

@@ -10,6 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,13 @@ def _check_row(row: Mapping[str, Any]) -> None:
             float(value or "nan")
         else:
             check_score_column(name, value)
+
+
+def newest_run(runs: Path) -> Path | None:
+    """Return the folder of the run that was kept last, of those in a folder; None where there is none."""
+    kept = []
+    with suppress(OSError):
+        for checkpoint in runs.glob(f"*/{CHECKPOINT_FILE}"):
+            with suppress(OSError):
+                kept.append((checkpoint.stat().st_mtime_ns, checkpoint.parent))
+    return max(kept)[1] if kept else None

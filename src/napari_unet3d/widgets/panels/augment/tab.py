@@ -237,8 +237,8 @@ class AugmentPanel(Container):
         VolumeError
             If they are no volumes, or do not cover the same box.
         """
-        image = self._session.volume(channels=1)
         layer = self.labels_layer.value
+        image = self._session.volume(channels=1, beside=layer)
         if layer is None:
             return image, None
         labels = labels_like(layer, image)

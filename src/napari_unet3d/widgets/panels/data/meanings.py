@@ -9,6 +9,7 @@ from magicgui.widgets import ComboBox, Container, Label, PushButton
 
 from napari_unet3d.core.annotation.meanings import MAX_VALUES, Meanings
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.host.keys import NEXT_CLASS
 from napari_unet3d.widgets.layers.colours import class_colour
 from napari_unet3d.widgets.runs.annotating import take_brush
 from napari_unet3d.widgets.runs.annotation import LabelsKnown
@@ -151,7 +152,7 @@ class LabelMeanings(Container):
         )
         swatch = PushButton(
             text="■" if index is not None else "□",
-            tooltip=f"Paint with {value}: take this label and the brush in hand.",
+            tooltip=f"Paint with {value}: take this label and the brush in hand. {NEXT_CLASS.keys} takes the next one.",
         )
         colour = "" if index is None else f"color: {class_colour(index)};"
         swatch.native.setStyleSheet(f"QPushButton {{ {colour} border: none; background: transparent; padding: 0; }}")

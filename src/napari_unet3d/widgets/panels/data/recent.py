@@ -11,6 +11,7 @@ from magicgui.widgets import Container, PushButton
 from napari_unet3d.errors import visible
 from napari_unet3d.tasks.projects.folder import Project
 from napari_unet3d.tasks.projects.record import ImageRecord, image_file
+from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.words import calendar_day
 
 if TYPE_CHECKING:
@@ -28,13 +29,25 @@ class RecentProjects(Container):
         What the panels of this window share.
     open_image
         Opens the image of a project, and goes on with it.
+    found
+        Called when it is known which there are: they are looked for in a thread, as their disks may be slow.
     """
 
-    def __init__(self, session: Session, open_image: Callable[[Project], None]) -> None:
-        projects = [project for project in session.project.recent() if _is_there(project)][:_SHOWN]
-        self.buttons = [_button(project, open_image) for project in projects]
-        super().__init__(widgets=self.buttons, labels=False, label="")
+    def __init__(
+        self, session: Session, open_image: Callable[[Project], None], found: Callable[[], None] | None = None
+    ) -> None:
+        self.buttons: list[PushButton] = []
+        self._open_image, self._found = open_image, found
+        super().__init__(widgets=[], labels=False, label="")
         self.margins = (0, 0, 0, 0)
+        self._looking = panel.Aside(self.native)
+        self._looking(_there, session.project.recent, take=self._on_found)
+
+    def _on_found(self, projects: list[Project]) -> None:
+        self.buttons = [_button(project, self._open_image) for project in projects]
+        self.extend(self.buttons)
+        if self._found is not None:
+            self._found()
 
     @property
     def has_any(self) -> bool:
@@ -61,6 +74,10 @@ def _button(project: Project, open_image: Callable[[Project], None]) -> PushButt
 
 def _name(image: ImageRecord) -> str:
     return Path(image.path).name or image.name
+
+
+def _there(recent: Callable[[], list[Project]]) -> list[Project]:
+    return [project for project in recent() if _is_there(project)][:_SHOWN]
 
 
 def _is_there(project: Project) -> bool:

@@ -17,21 +17,26 @@ from napari_unet3d.tasks.projects.record import image_file
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
 from napari_unet3d.volumes.space.places import in_one_place
 from napari_unet3d.widgets.bricks import panel
+from napari_unet3d.widgets.bricks.unfinished import UnfinishedRuns
 from napari_unet3d.widgets.host.notices import notify, notify_error
+from napari_unet3d.widgets.layers.placing import is_time
 from napari_unet3d.widgets.layers.resizing import resize_voxels
 from napari_unet3d.widgets.layers.volumes import (
     LayerData,
     LayerVolume,
     add_layer,
+    describe_levels,
     is_illustration,
     layer_data,
     load_if_small,
 )
+from napari_unet3d.widgets.panels.data.fourth_axis import FourthAxis
 from napari_unet3d.widgets.panels.data.helping import HelpRows
 from napari_unet3d.widgets.panels.data.meanings import LabelMeanings
 from napari_unet3d.widgets.panels.data.recent import RecentProjects, describe_annotation
+from napari_unet3d.widgets.panels.data.saving import SaveAnnotation
 from napari_unet3d.widgets.runs.annotating import new_annotation, take_brush
-from napari_unet3d.widgets.runs.project import GoneOn
+from napari_unet3d.widgets.runs.project_opening import GoneOn
 from napari_unet3d.widgets.runs.session import Session
 from napari_unet3d.widgets.runs.survey import Findings, survey_image
 from napari_unet3d.words import amount, times
@@ -83,6 +88,7 @@ class DataPanel(Container):
             box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
             box.native.setStyleSheet("min-width: 50px;")
         self.unit = ComboBox(choices=_UNITS, value="pixel", tooltip="The unit of the voxel size.")
+        self.fourth_axis = FourthAxis(session)
         self._range = panel.text(tone="quiet")
         self._notes = panel.text(tone="warning")
         self.labels_layer = panel.LayerChoice(
@@ -102,26 +108,31 @@ class DataPanel(Container):
         self.sample = PushButton(
             text="Try the sample", tooltip="Open a small image of neurons with its true mask, made by a program."
         )
-        self.recent = RecentProjects(session, self.open_image)
-        self._saved = panel.text(tone="quiet")
+        self.recent = RecentProjects(session, self.open_image, self._on_recent)
+        self.unfinished = UnfinishedRuns(session.going_on.emit)
+        self._elsewhere, self._saved = panel.text(tone="warning"), panel.text(tone="quiet")
         self.annotate = PushButton(
             text="New annotation",
             tooltip="Make a layer to paint in, with the place and size of the image and the brush ready.",
         )
-        self.help = HelpRows(session)
+        self.help, self.saving = HelpRows(session), SaveAnnotation(session)
         self.meanings = LabelMeanings(session, self._names)
         self._rows = [
             panel.row(self.image, label="Image"),
             panel.row(self.open, self.open_folder, label=""),
             panel.row(self.sample, label=""),
             self.recent,
+            self.unfinished,
             self._facts,
+            self.fourth_axis,
             panel.row(*self.voxel_size, self.unit, label="voxel size"),
             self._range,
             self._notes,
             panel.row(self.resume, label=""),
             panel.row(self.labels_layer, self.annotate, label="Labels"),
+            self._elsewhere,
             self._saved,
+            self.saving,
             panel.row(self.class_names, label="classes"),
             self.help,
             self.meanings,
@@ -137,6 +148,7 @@ class DataPanel(Container):
         panel.listen(self, session.viewer.dims.events.current_step, self._on_step)
         panel.listen(self, session.project.changed, self._on_project)
         panel.listen(self, session.project.gone_on, self._on_gone_on)
+        panel.listen(self, session.unfinished_changed, self._on_unfinished)
         self.resume.changed.connect(lambda: self.go_on())
         self.open.changed.connect(lambda: self._on_open(folder=False))
         self.open_folder.changed.connect(lambda: self._on_open(folder=True))
@@ -185,9 +197,20 @@ class DataPanel(Container):
         self._later()
 
     def _on_step(self, *_: Any) -> None:
-        image = self._session.image
-        if image is not None and image.ndim > 3:
+        session = self._session
+        if session.image is not None and session.image.ndim > 3:
             self._on_image()
+        labels = session.labels
+        if labels is not None and labels.ndim > 3:
+            session.annotation.watch(labels, session.labels_volume().position or 0)
+        self._show_elsewhere()
+
+    def _show_elsewhere(self) -> None:
+        """Say that the annotation belongs to another time point than the one that is shown."""
+        labels, is_elsewhere = self._session.labels, self._session.time_points.is_elsewhere(self._session.labels)
+        name = "" if labels is None else f"'{labels.name}' belongs to another time point. "
+        panel.say(self._elsewhere, f"{name}New annotation begins one for this." if is_elsewhere else "")
+        panel.highlight(self.annotate, self._is_annotate_next())
 
     def _show_nothing(self, reason: str) -> None:
         panel.say(self._facts, reason)
@@ -201,12 +224,25 @@ class DataPanel(Container):
         offered = self._session.project.offered
         panel.highlight(self.open, not has_image)
         panel.highlight(self.resume, offered is not None)
-        panel.highlight(self.annotate, has_image and self._session.labels is None and offered is None)
+        panel.highlight(self.annotate, has_image and self._is_annotate_next())
         self.sample.visible = not has_image
         self.recent.visible = not has_image and self.recent.has_any
+        self.unfinished.visible = not has_image and self.unfinished.has_any
         self.resume.visible = offered is not None
         if offered is not None:
             self.resume.text = f"Go on with {describe_annotation(offered)}"
+
+    def _is_annotate_next(self) -> bool:
+        session = self._session
+        is_missing = session.labels is None or session.time_points.is_elsewhere(session.labels)
+        return session.image is not None and is_missing and session.project.offered is None
+
+    def _on_unfinished(self) -> None:
+        self.unfinished.show_runs(self._session.unfinished)
+        self._show_next_step(has_image=self.annotate.enabled)
+
+    def _on_recent(self) -> None:
+        self._show_next_step(has_image=self.annotate.enabled)
 
     def _on_project(self) -> None:
         self._show_next_step(has_image=self.annotate.enabled)
@@ -218,10 +254,7 @@ class DataPanel(Container):
 
     def go_on(self) -> None:
         """Open what was painted on this image before."""
-        try:
-            self._session.project.go_on()
-        except Unet3dError as error:
-            notify_error(error)
+        self._session.project.go_on()
 
     def _on_gone_on(self, found: GoneOn) -> None:
         for problem in found.problems:
@@ -283,7 +316,7 @@ class DataPanel(Container):
         if folder:
             path = QFileDialog.getExistingDirectory(self.native, "A folder of slices, a sample, or a Zarr")
         else:
-            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5);;All files (*)"
+            kinds = "Volumes (*.tif *.tiff *.h5 *.hdf5 *.ims);;All files (*)"
             path, _ = QFileDialog.getOpenFileName(self.native, "A volume", "", kinds)
         if path:
             self.open_path(path)
@@ -327,6 +360,7 @@ class DataPanel(Container):
         self.labels_layer.show_layer(self._session.labels)
         self._show_next_step(has_image=self.annotate.enabled)
         self._on_known(self._session.labels)
+        self._show_elsewhere()
         self.meanings.show_known()
 
     def _on_known(self, layer: Any) -> None:
@@ -365,9 +399,10 @@ def _facts(chosen: LayerVolume) -> str:
         f"{volume.dtype}, {amount(volume.nbytes)}, {where}",
     ]
     if chosen.position is not None and chosen.extra_axis is not None:
-        name = str(layer.axis_labels[chosen.extra_axis]).lstrip("-")
-        what = f"axis {chosen.extra_axis}" if name.isdigit() else f"axis {name}"
-        lines.append(f"position {chosen.position} of {layer.data.shape[chosen.extra_axis]} along {what}, as shown")
+        n = data.shape[chosen.extra_axis]
+        what = "time point" if is_time(layer) else "channel"
+        lines.append(f"{what} {chosen.position} of 0 .. {n - 1}, as shown")
     if getattr(layer, "multiscale", False):
-        lines.append(f"level {chosen.level} of {len(layer.data)}; choose another one in Segment, under Detail")
+        words = describe_levels(layer)[chosen.level]
+        lines.append(f"{len(layer.data)} resolutions, here {words}; choose one in Segment, under Detail")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.exact import Exact
 from napari_unet3d.widgets.bricks.offer import Offer
+from napari_unet3d.widgets.host.plain import disable_markup
 from napari_unet3d.widgets.layers.view import box_in_view
 from napari_unet3d.widgets.panels.segment.box_drawing import BoxDrawing
 from napari_unet3d.widgets.panels.segment.box_rows import BoxRows
@@ -101,7 +102,7 @@ class SegmentForm(Container):
             panel.add(self, foldable.native)
         panel.add(self, self._also.native)
         cleanup = [self.clean_up, self.high, self.low, self.min_voxels, self.instances, self.connectivity]
-        more = [self.prior, self.memory, self.device, self.precision, self.nonfinite]
+        more = [self.prior, self.memory, self.device, self.precision, self.on_cluster, self.nonfinite]
         fields: tuple[Any, ...] = (self.region_kind, self.output, *cleanup, *more)
         for widget in fields:
             widget.changed.connect(self._changed)
@@ -168,6 +169,13 @@ class SegmentForm(Container):
             tooltip="Memory that a run may use, in GiB. 0: most of what is free.",
         )
         self.device = Offer(["auto"], label="device", tooltip="The device that computes the network.")
+        address = self._session.preferences.cluster
+        self.on_cluster = CheckBox(
+            text="on the cluster",
+            value=False,
+            visible=address is not None,
+            tooltip=disable_markup(f"Let the workers of {shown(address or '')} segment it, from file to file."),
+        )
         self.precision = ComboBox(
             choices=list(_PRECISIONS),
             label="precision",
@@ -183,7 +191,9 @@ class SegmentForm(Container):
             text="Save as a job...",
             tooltip="Save these choices to a file that can be computed later, here or on another machine.",
         )
-        content = panel.column(self.prior, self.device, self.precision, self.memory, self.nonfinite, self.save_job)
+        content = panel.column(
+            self.prior, self.device, self.precision, self.on_cluster, self.memory, self.nonfinite, self.save_job
+        )
         self._more_part = panel.Foldable("More", content)
 
     def _build_exact(self) -> None:
@@ -309,6 +319,11 @@ class SegmentForm(Container):
         self._changed()
 
     @property
+    def cluster(self) -> str | None:
+        """Return the cluster that shall segment it; None where it is done here."""
+        return self._session.preferences.cluster if self.on_cluster.value else None
+
+    @property
     def wants_labels(self) -> bool:
         """Return whether labels are asked for, and not probabilities."""
         return bool(self.output.value == _LABELS)
@@ -319,6 +334,13 @@ class SegmentForm(Container):
         names = self._session.card.class_names if self._session.card is not None else ()
         name = self.output.value.removeprefix(_PROBABILITY)
         return names.index(name) if name in names else 1
+
+    def choose_output(self, only_class: int | None) -> None:
+        """Ask for labels, or for the probability of a class of the model."""
+        name = None if only_class is None else self._class_names[only_class]
+        wanted = _LABELS if name is None else f"{_PROBABILITY}{name}"
+        if wanted in self.output.choices:
+            self.output.value = wanted
 
     def _result_name(self) -> str:
         image = self._session.image

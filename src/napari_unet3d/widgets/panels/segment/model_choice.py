@@ -45,9 +45,11 @@ class ModelChoice(Container):
             text="Show in folder", tooltip="Open the folder that holds the files of this model."
         )
         self.card = panel.text(tone="quiet", tooltip="Facts about the model. Its scores are on data that it never saw.")
-        self._more = panel.row(self.keep, self.open_folder)
         super().__init__(
-            widgets=[panel.row(self.choice, self.browse), self.card, self._more], labels=False, label="Model"
+            # The list has the width to itself: it ends with the score, and a row without its end tells little.
+            widgets=[self.choice, self.card, panel.row(self.browse, self.keep, self.open_folder)],
+            labels=False,
+            label="Model",
         )
         self.margins = (0, 0, 0, 0)
         self.choice.changed.connect(self._on_choice)
@@ -165,5 +167,5 @@ class ModelChoice(Container):
         with self.choice.changed.blocked():
             self.choice.reset_choices()
             self.choice.value = path
-        self._more.visible = path is not None
+        self.keep.visible = self.open_folder.visible = path is not None
         panel.say(self.card, "" if card is None else describe_card(card))

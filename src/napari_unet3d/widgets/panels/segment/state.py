@@ -12,7 +12,12 @@ from napari_unet3d.network.machine.devices import Device
 from napari_unet3d.network.model import check_channels
 from napari_unet3d.tasks.segment.planning import plan_run
 from napari_unet3d.volumes import Volume
-from napari_unet3d.widgets.panels.segment.text import describe_plan, describe_progress, voxel_size_warning
+from napari_unet3d.widgets.panels.segment.text import (
+    describe_cluster,
+    describe_plan,
+    describe_progress,
+    voxel_size_warning,
+)
 from napari_unet3d.widgets.runs.results import Choices, check_room
 
 if TYPE_CHECKING:
@@ -55,12 +60,15 @@ class Planned:
         What looks wrong and does not keep it from starting.
     is_asking
         The worker is to be asked which devices there are.
+    begun
+        Which share of the file is done by a run that was stopped or killed; 0 where there is none to go on with.
     """
 
     plan: TilePlan | None = None
     sentence: str = ""
     warning: str = ""
     is_asking: bool = False
+    begun: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,14 +104,16 @@ class RunFacts:
     def of(cls, run: Segmentation, *, is_same: bool, is_just_cancelled: bool) -> RunFacts:
         """Return the facts of a run."""
         is_there = run.layer in run.viewer.layers
+        # Of a result that was removed there is nothing to say any more.
+        is_gone = not is_there and run.result.path is None and run.state in ("done", "stopped")
         return cls(
             run.state,
             run.share,
             run.fraction,
-            describe_progress(run),
+            "" if is_gone else describe_progress(run),
             is_same,
             is_just_cancelled,
-            has_layer=is_there and run.result.place is None,
+            has_layer=is_there and run.result.path is None,
             shows_classes=is_there and run.choices.spec.output == "labels" and not run.choices.has_instances,
         )
 
@@ -167,7 +177,8 @@ def resolve_plan(volume: Volume, choices: Choices, machine: Machine, problem: st
             memory=choices.spec.memory_bytes,
             reading_bytes=machine.beside_bytes,
         )
-        return Planned(plan, problem or f"{describe_plan(plan, machine.device)} {also}".rstrip(), warning)
+        told = describe_plan(plan, machine.device) if choices.cluster is None else describe_cluster(choices)
+        return Planned(plan, problem or f"{told} {also}".rstrip(), warning)
     except Unet3dError as error:
         return Planned(None, problem or str(error))
 
@@ -182,13 +193,17 @@ def _unknown(name: str, devices: Sequence[Device] | None) -> str:
 def resolve(planned: Planned, run: RunFacts | None, problem: str = "") -> SegmentState:
     """Return what is shown, from what Start would do and how far the last run is."""
     is_ready = planned.plan is not None and not problem
+    has_begun = is_ready and planned.begun > 0
     if run is None:
-        return SegmentState(planned, can_start=is_ready)
-    can_go_on = run.state in ("stopped", "failed") and run.is_same
+        start = f"Go on ({planned.begun:.0%} done)" if has_begun else "Start"
+        return SegmentState(planned, start, can_start=is_ready, has_anew=has_begun, can_begin_anew=is_ready)
+    is_stopped = run.state in ("stopped", "failed") and run.is_same
+    can_go_on = is_stopped or (has_begun and not run.is_active)
+    share = run.share if is_stopped else planned.begun
     is_stopping = run.state == "stopping"
     return SegmentState(
         planned,
-        start=f"Go on ({run.share:.0%} done)" if can_go_on else "Start",
+        start=f"Go on ({share:.0%} done)" if can_go_on else "Start",
         can_start=not run.is_active and (is_ready or can_go_on),
         has_anew=can_go_on,
         can_begin_anew=is_ready,

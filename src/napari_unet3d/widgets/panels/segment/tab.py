@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from napari_unet3d.core.tiles.plan import TilePlan
 from napari_unet3d.errors import Unet3dError
 from napari_unet3d.network.machine.devices import Device, free_memory
 from napari_unet3d.network.model import check_channels
+from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.host.files import ask_save_path, confirm_replacing
+from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
 from napari_unet3d.widgets.layers.view import shown_box
-from napari_unet3d.widgets.layers.volumes import LayerVolume, is_illustration, layer_volume
+from napari_unet3d.widgets.layers.volumes import (
+    LayerVolume,
+    is_illustration,
+    layer_volume,
+)
 from napari_unet3d.widgets.panels.segment.form import SegmentForm
+from napari_unet3d.widgets.panels.segment.going_on import GoingOn
 from napari_unet3d.widgets.panels.segment.model_choice import ModelChoice
+from napari_unet3d.widgets.panels.segment.objects import ObjectsPart
 from napari_unet3d.widgets.panels.segment.state import (
     Machine,
     Planned,
@@ -29,7 +38,15 @@ from napari_unet3d.widgets.panels.segment.state import (
 )
 from napari_unet3d.widgets.runs.annotating import correct_annotation
 from napari_unet3d.widgets.runs.job_saving import ask_where, save_segment_job
-from napari_unet3d.widgets.runs.results import Choices, beside_bytes, check_path, check_room, propose_path
+from napari_unet3d.widgets.runs.results import (
+    Choices,
+    beside_bytes,
+    check_cluster,
+    check_path,
+    check_room,
+    propose_path,
+    share_begun,
+)
 from napari_unet3d.widgets.runs.segmentation import Segmentation
 from napari_unet3d.widgets.runs.session import Session
 
@@ -66,7 +83,9 @@ class SegmentPanel(Container):
         self._cancelled_at = 0.0
         self._build()
         super().__init__(
-            widgets=[self.image, self._image_facts, self.model, self.form, self._below], layout="vertical", labels=True
+            widgets=[self.image, self._image_facts, self.unfinished, self.model, self.form, self._below],
+            layout="vertical",
+            labels=True,
         )
         self.margins = (6, 6, 6, 6)
         self.native.layout().addStretch()
@@ -88,9 +107,10 @@ class SegmentPanel(Container):
         self._image_facts = panel.text(tone="quiet")
         self.model = ModelChoice(session)
         self.form = SegmentForm(session, self._replan)
+        self.unfinished = GoingOn(session, self.form, self._begin_what_is_set)
         self._warning = panel.text(tone="warning")
         self._plan_text = panel.text(tooltip="What Start will do. All tiles together give the bytes of a single pass.")
-        self.start = panel.main_button("Start", "Segment into a new layer, the tiles in view first.")
+        self.start = panel.main_button("Start", START.hint("Segment into a new layer, the tiles in view first."))
         self.cancel = PushButton(text="Cancel", tooltip="Stop after the present tile and keep what is done.")
         self.anew = PushButton(text="Start again", tooltip="Start from the beginning in a new layer.", visible=False)
         self.progress = ProgressBar(min=0, max=1000, value=0, visible=False)
@@ -102,11 +122,14 @@ class SegmentPanel(Container):
         )
         self.correct = PushButton(
             text="Correct here",
-            tooltip="Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
-            "Paint over what is wrong, and train on.",
+            tooltip=CORRECT.hint(
+                "Copy the result in the middle of the view into the annotation, where nothing is painted yet. "
+                "Paint over what is wrong, and train on."
+            ),
             visible=False,
         )
-        self._saved = panel.text(session.saving.sentence)
+        self._saved = panel.text()
+        self.objects = ObjectsPart(session)
         self._below = panel.column(
             self._warning,
             self._plan_text,
@@ -115,6 +138,7 @@ class SegmentPanel(Container):
             self._state,
             panel.row(self.save, self.correct),
             self._saved,
+            self.objects,
             labels=False,
         )
 
@@ -136,6 +160,7 @@ class SegmentPanel(Container):
             (session.failed, self._on_failure),
             (session.saving.changed, self._on_saving),
             (session.segmentation_changed, self._follow_segmentation),
+            (session.unfinished_changed, self._show_unfinished),
             (dims.current_step, self._on_view),
             (dims.ndisplay, self._on_view),
             (session.viewer.scene.camera.events, self._on_view),
@@ -146,6 +171,7 @@ class SegmentPanel(Container):
         self._on_image()
         self._on_model()
         self._on_devices()
+        self._on_saving()
 
     def _replan(self) -> None:
         self._later()
@@ -159,15 +185,8 @@ class SegmentPanel(Container):
             If something is missing; the message says what.
         """
         model, card = self.model.require()
-        spec = self.form.spec
-        device = self._session.device(spec.device)
-        if spec.memory_bytes is None:
-            spec = spec.model_copy(update={"memory_bytes": self._session.preferences.memory_bytes})
-        if spec.memory_bytes is None and device is not None and (memory := self._session.memory(device)) is not None:
-            # What is shown is what runs, although the memory may have changed by then.
-            spec = spec.model_copy(update={"memory_bytes": max(1, memory.usable)})
-        if spec.first_result is None:
-            spec = spec.model_copy(update={"first_result": _FIRST_RESULT})
+        # What a cluster has is not known here.
+        spec = self.form.spec if self.form.cluster else self._for_this_machine(self.form.spec)
         return Choices(
             model,
             card,
@@ -176,7 +195,19 @@ class SegmentPanel(Container):
             self.form.place.value,
             self.form.is_view,
             self._session.weights_sha256,
+            self.form.cluster,
         )
+
+    def _for_this_machine(self, spec: PredictSpec) -> PredictSpec:
+        device = self._session.device(spec.device)
+        if spec.memory_bytes is None:
+            spec = spec.model_copy(update={"memory_bytes": self._session.preferences.memory_bytes})
+        if spec.memory_bytes is None and device is not None and (memory := self._session.memory(device)) is not None:
+            # What is shown is what runs, although the memory may have changed by then.
+            spec = spec.model_copy(update={"memory_bytes": max(1, memory.usable)})
+        if spec.first_result is None:
+            spec = spec.model_copy(update={"first_result": _FIRST_RESULT})
+        return spec
 
     @property
     def plan(self) -> TilePlan | None:
@@ -190,8 +221,11 @@ class SegmentPanel(Container):
             volume, choices = session.volume(), self.choices()
             if self.form.place.propose(propose_path(volume, choices)):
                 choices = self.choices()
-            said = check_path(volume, choices)
-            self._planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem, said)
+            begun, told = share_begun(volume, choices)
+            said = " ".join(filter(None, [check_path(volume, choices), told]))
+            check_cluster(volume, choices)
+            planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem, said)
+            self._planned = replace(planned, begun=begun)
         except Unet3dError as error:
             self._planned = Planned(sentence=session.problem or str(error))
         if self._planned.is_asking:
@@ -228,6 +262,7 @@ class SegmentPanel(Container):
         panel.highlight(self.save, is_save_next)
         panel.highlight(self.start, not is_save_next)
         self.save.enabled = not self._session.saving.is_active
+        self.objects.show_run(self._session.segmentation)
 
     def _preview(self) -> None:
         """Show what the slider does around what is looked at; while a run goes on, there is none."""
@@ -270,14 +305,25 @@ class SegmentPanel(Container):
             self._end_preview()
             session.release(choices.path)
             check_path(volume, choices)
+            check_cluster(volume, choices)
             if choices.path is not None and not confirm_replacing(self.native, choices.path):
                 return
-            run = Segmentation(session.viewer, session.engine, volume, choices, overwrite=True)
+            goes_on = not anew and share_begun(volume, choices)[0] > 0
+            notes_in = session.preferences.unfinished_folder
+            run = Segmentation(session.viewer, session.engine, volume, choices, goes_on=goes_on, notes_in=notes_in)
         except Unet3dError as error:
             notify_error(error)
             return
         session.begin(run)
         run.start(shown_box(session.viewer, volume))
+
+    def _show_unfinished(self) -> None:
+        self.unfinished.show_unfinished()
+
+    def _begin_what_is_set(self) -> None:
+        self.update_plan()
+        if self.state.can_start:
+            self._start()
 
     def correct_here(self) -> None:
         """Copy the result in the middle of the view into the annotation, to be corrected there."""
@@ -298,10 +344,11 @@ class SegmentPanel(Container):
             notify_error(error)
 
     def _on_saving(self) -> None:
-        saving = self._session.saving
-        if not saving.is_active and saving.error is None:
-            self._saved_run = self._session.segmentation
-        panel.say(self._saved, saving.sentence, tone="plain" if saving.error is None else "warning")
+        run, saving = self._session.segmentation, self._session.saving
+        told = saving.told(None if run is None else run.layer)
+        if told.sentence and not saving.is_active and told.error is None:
+            self._saved_run = run
+        panel.say(self._saved, told.sentence, tone="plain" if told.error is None else "warning")
         self.update_state()
 
     def _on_save_job(self) -> None:
@@ -354,6 +401,7 @@ class SegmentPanel(Container):
             self._notified = None
         elif run is not self._notified:
             self._notified = run
+            self._session.look_for_unfinished()
             self._session.forget_memory()
             self._later()
             if run.error is not None:
@@ -361,6 +409,7 @@ class SegmentPanel(Container):
 
     def _on_image(self) -> None:
         self.image.show_layer(self._session.image)
+        self._show_unfinished()
         self._end_preview()
         self.form.update_volume()
         panel.say(self._image_facts, self._session.image_line)

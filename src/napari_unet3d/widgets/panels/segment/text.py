@@ -16,6 +16,7 @@ from napari_unet3d.words import amount, duration, times
 
 if TYPE_CHECKING:
     from napari_unet3d.network.model import ModelCard
+    from napari_unet3d.widgets.runs.results import Choices
     from napari_unet3d.widgets.runs.segmentation import Segmentation
 
 
@@ -28,6 +29,11 @@ def describe_plan(plan: TilePlan, device: Device) -> str:
     extra = plan.flops_over_ideal - 1
     cost = f", {extra:.0%} more work than in one piece" if extra >= 0.005 else ""
     return f"{tiles}, {amount(plan.peak_bytes)}, {time} on {device.label}{cost}."
+
+
+def describe_cluster(choices: Choices) -> str:
+    """Return who will do a run that is handed to a cluster."""
+    return f"The workers of {shown(choices.cluster or '')} segment it; their memory decides on the tiles."
 
 
 def describe_progress(run: Segmentation) -> str:
@@ -44,12 +50,17 @@ def describe_progress(run: Segmentation) -> str:
         case "stopping":
             return "Stopping after this tile. Stop now ends the worker and loses the tile."
         case "stopped":
-            return f"Stopped: {run.share:.0%} of the region is done and kept in '{run.layer.name}'."
+            return f"Stopped: {run.share:.0%} of the region is done and kept {_kept(run)}."
         case "failed":
-            return f"Not finished: {run.share:.0%} is done and kept in '{run.layer.name}'. {run.error}"
+            return f"Not finished: {run.share:.0%} is done and kept {_kept(run)}. {run.error}"
         case "done":
             where = "" if run.choices.path is None else f" It is saved in {shown(run.choices.path)}"
             return f"Done: '{run.layer.name}'.{where}"
+
+
+def _kept(run: Segmentation) -> str:
+    path = run.choices.path
+    return f"in '{run.layer.name}'" if path is None else f"beside {shown(path.name)}"
 
 
 def describe_card(card: ModelCard) -> str:
@@ -68,7 +79,7 @@ def describe_card(card: ModelCard) -> str:
 
 def voxel_size_warning(volume: Volume, card: ModelCard) -> str:
     """Return what is wrong with the size of the voxels for a model, as a sentence, or an empty text."""
-    if card.voxel_size is not None and volume.unit == UNKNOWN_UNIT:
+    if card.voxel_size is not None and volume.unit == UNKNOWN_UNIT != card.unit:
         return (
             f"The voxel size of the image is not known; the model was trained on {times(card.voxel_size)} "
             f"{card.unit} (z, y, x). Set the voxel size in the tab Data."

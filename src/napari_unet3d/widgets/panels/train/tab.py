@@ -12,12 +12,13 @@ from magicgui.widgets import CheckBox, ComboBox, Container, ProgressBar, PushBut
 from napari_unet3d.core.annotation.validation import KEPT
 from napari_unet3d.errors import SpecError, Unet3dError
 from napari_unet3d.tasks.speeds import known_training_speed
-from napari_unet3d.tasks.train.choosing import TrainChoices
 from napari_unet3d.tasks.train.spec import TrainSpec
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.class_table import ClassTable
+from napari_unet3d.widgets.host.keys import CORRECT, START
 from napari_unet3d.widgets.host.notices import notify, notify_error, tell
-from napari_unet3d.widgets.layers.volumes import n_channels
+from napari_unet3d.widgets.layers.volumes import labels_like, n_channels
+from napari_unet3d.widgets.panels.train.earlier import EarlierRuns
 from napari_unet3d.widgets.panels.train.form import TrainForm
 from napari_unet3d.widgets.panels.train.state import (
     MORE_STEPS,
@@ -80,6 +81,7 @@ class TrainPanel(Container):
         self.native.layout().addStretch()
         self._later = panel.Later(self.look, _LOOK_MS, self.native)
         self._draw_later = panel.Later(self._draw_news, _DRAW_MS, self.native)
+        self.earlier = EarlierRuns(session, self.form, self.pairs, self.native)
         self._connect()
         self.update_state()
 
@@ -105,7 +107,7 @@ class TrainPanel(Container):
         self.form = TrainForm(self._changed, lambda: self._session.augment)
         self._plan = panel.text()
         self._doubts = panel.text(tone="warning")
-        self.start = panel.main_button("Start", "Start training. You can use napari meanwhile.")
+        self.start = panel.main_button("Start", START.hint("Start training. You can use napari meanwhile."))
         self.stop = PushButton(text="Stop", tooltip="Stop after the present step and keep everything that was learnt.")
         self.train_on = PushButton(
             text="Train on", tooltip="Start a new run from this model, with all that is painted now."
@@ -123,7 +125,7 @@ class TrainPanel(Container):
         self.segment = PushButton(text="Segment with this", tooltip="Choose the best model of this run in Segment.")
         self.correct = PushButton(
             text="Correct here",
-            tooltip="Copy what the network finds around the cursor into the annotation, where nothing is painted yet.",
+            tooltip=CORRECT.hint("Copy what is found in the middle of the view, where nothing is painted yet."),
         )
         self._below = panel.column(
             self._plan,
@@ -152,7 +154,7 @@ class TrainPanel(Container):
             (self.segment, self._on_segment),
             (self.correct, self.correct_here),
             (self.form.save_job, self._on_save_job),
-            (self.form.open_run, self._on_open_run),
+            (self.form.open_run, self.earlier.ask),
         ):
             button.changed.connect(lambda *_, call=call: call())
         self.live.changed.connect(self._on_live)
@@ -196,7 +198,7 @@ class TrainPanel(Container):
             raise SpecError("Say in the tab Data what the labels mean.")
         card = session.card if self._takes_model() else None
         n = self._n_channels() if card is None else card.network.channels
-        return Pair(session.volume(channels=n), labels, meanings)
+        return Pair(session.volume(channels=n, beside=labels), labels, meanings)
 
     def _n_channels(self) -> int:
         image = self._session.image
@@ -269,7 +271,7 @@ class TrainPanel(Container):
     def _on_add(self) -> None:
         try:
             pair = self._chosen()
-            self._session.annotation.watch(pair.labels, pair.image.position or 0)
+            self._session.annotation.watch(pair.labels, labels_like(pair.labels, pair.image).position or 0)
             if all(old.labels is not pair.labels for old in self._session.training_pairs):
                 self._session.training_pairs.append(pair)
         except Unet3dError as error:
@@ -353,7 +355,7 @@ class TrainPanel(Container):
             if chosen is None:
                 return
             # The first stroke may be a moment old, and its project holds the run.
-            session.project.flush()
+            session.project.begin(pairs[0].image.layer)
             folder = new_run_folder(session.runs_folder, pairs[0].image.layer.name)
             n_painted = sum(voxels_painted(pairs, session.annotation))
             run = Training(session.viewer, session.engine, pairs, chosen, folder, start, n_painted)
@@ -389,28 +391,6 @@ class TrainPanel(Container):
             self.begin(run.best, spec=choose_corrections(run, self.pairs(), steps=steps))
         except Unet3dError as error:
             notify_error(error)
-
-    def _on_open_run(self) -> None:
-        from qtpy.QtWidgets import QFileDialog
-
-        start = str(self._session.runs_folder)
-        if folder := QFileDialog.getExistingDirectory(self.native, "The folder of a training run", start):
-            self.open_run(Path(folder))
-
-    def open_run(self, folder: Path) -> None:
-        """Show a run that was begun earlier as the run of this window, with its choices in the form."""
-        session = self._session
-        try:
-            if session.training is not None and session.training.is_active:
-                raise SpecError("Stop the run that is going on first.")
-            run = Training.opened(session.viewer, session.engine, self.pairs(), folder)
-        except Unet3dError as error:
-            notify_error(error)
-            return
-        run.n_painted = sum(voxels_painted(run.pairs, session.annotation))
-        self.form.choices = TrainChoices.of(run.spec)
-        session.show_training(run)
-        self._later()
 
     def _on_stop(self) -> None:
         if self._session.training is not None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet3d import atomic
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.core.tiles.coverage import DoneTiles
 from napari_unet3d.engine import HereEngine
 from napari_unet3d.errors import OutputError
 from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.events import Progress, Started, TileDone
 from napari_unet3d.tasks.jobs.kinds import job_from_json
+from napari_unet3d.tasks.jobs.places import ImageCalibration
 from napari_unet3d.tasks.jobs.segment import SegmentJob
-from napari_unet3d.tasks.segment.output_place import OutputPlace
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import read_volume
 from tests.support.models import random_model
@@ -25,7 +23,8 @@ VOLUME = np.random.default_rng(3).integers(0, 3000, (20, 31, 42)).astype(np.uint
 SPEC = PredictSpec(
     tile_shape=(40, 40, 40), device="cpu", cleanup=Cleanup(high=0.57, low=0.52, min_voxels=3, instances=True)
 )
-SPACE = {"voxel_size": (0.3, 0.2, 0.1), "unit": "um", "translate": (1.0, 2.0, 3.0)}
+SPACE = ImageCalibration(voxel_size=(0.3, 0.2, 0.1), unit="um", translate=(1.0, 2.0, 3.0))
+N_TILES = 4
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +47,8 @@ def run_of(job: SegmentJob):
     return HereEngine().submit(job_from_json(job.model_dump_json()), {"image": VOLUME})
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
-def test_a_place_that_nobody_claimed_is_written_whole_or_not_at_all(model, want, tmp_path, suffix):
-    place = OutputPlace(path=tmp_path / f"out{suffix}", **SPACE)
-    job = SegmentJob(model=model, spec=SPEC, output=place)
-    run = run_of(job)
-    for event in run.events():
-        if isinstance(event, TileDone) and event.done == 3:
-            run.cancel()
-    assert run.state == "stopped"
-    assert list(tmp_path.iterdir()) == []
-    assert run_of(job).wait() is not None
-    found = read_volume(place.path)
-    np.testing.assert_array_equal(found.data[:, :, :], want)
-    assert found.voxel_size == pytest.approx(SPACE["voxel_size"])
-    assert found.translate == pytest.approx(SPACE["translate"], abs=1e-6)
-    with pytest.raises(OutputError, match="exists already"):
-        run_of(job).wait()
-    assert run_of(job.model_copy(update={"output": place.model_copy(update={"overwrite": True})})).wait() is not None
+def job_to(path, model, **fields):
+    return SegmentJob(model=model, spec=SPEC, output=path, calibration=SPACE, **fields)
 
 
 STOPS = {
@@ -78,33 +61,53 @@ STOPS = {
 
 @pytest.mark.parametrize("stops", STOPS.values(), ids=STOPS)
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
-def test_a_place_that_somebody_claimed_keeps_what_is_done_wherever_it_is_stopped(model, want, tmp_path, suffix, stops):
+def test_a_file_is_there_whole_or_not_at_all_and_what_is_done_is_kept(model, want, tmp_path, suffix, stops):
     target = tmp_path / f"out{suffix}"
-    hidden = [atomic.claim_partial(path) for path in (target, tmp_path / f"out{suffix}.evidence.zarr")]
-    place = OutputPlace(path=target, unfinished=hidden[0], evidence=hidden[1], **SPACE)
-    job = SegmentJob(model=model, spec=SPEC, output=place)
-    run, boxes = run_of(job), []
+    run, n_done = run_of(job_to(target, model)), 0
     for event in run.events():
-        if isinstance(event, TileDone):
-            boxes.append(event.box)
+        n_done += isinstance(event, TileDone)
         if not isinstance(event, Started) and stops(event):
             run.cancel()
     assert run.state == "stopped"
-    assert sorted(tmp_path.iterdir()) == sorted(hidden)
-    done = (DoneTiles(SPEC.tile_shape, tuple(boxes)),)
-    assert run_of(job.model_copy(update={"done": done})).wait() is not None
-    np.testing.assert_array_equal(read_volume(target).data[:, :, :], want)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{target.name}.unfinished"]
+    with pytest.raises(OutputError, match="of a run that was stopped"):
+        run_of(job_to(target, model)).wait()
+    run = run_of(job_to(target, model, resume=True))
+    n_again = sum(isinstance(event, TileDone) for event in run.events())
+    # A tile may have been on the disk before anybody was told.
+    assert n_done + n_again in (N_TILES, N_TILES - 1)
+    found = read_volume(target)
+    np.testing.assert_array_equal(found.data[:, :, :], want)
+    assert found.voxel_size == pytest.approx(SPACE.voxel_size)
+    assert found.translate == pytest.approx(SPACE.translate, abs=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
-    for path in hidden:
-        atomic.release_partial(path)
+    with pytest.raises(OutputError, match="exists already"):
+        run_of(job_to(target, model)).wait()
+    assert run_of(job_to(target, model, overwrite=True)).wait() is not None
 
 
 def test_of_probabilities_one_class_is_kept_where_that_is_asked_for(model, tmp_path):
     spec = PredictSpec(output="probabilities", device="cpu")
     both = segment(VOLUME, load_model(model), spec=spec)
-    job = SegmentJob(model=model, spec=spec, only_class=1, output=OutputPlace(path=tmp_path / "one.tif", **SPACE))
+    job = SegmentJob(model=model, spec=spec, only_class=1, output=tmp_path / "one.tif", calibration=SPACE)
     run_of(job).wait()
     np.testing.assert_array_equal(read_volume(tmp_path / "one.tif").data[:, :, :], both[..., 1])
     result = np.zeros(VOLUME.shape, np.float32)
     HereEngine().submit(SegmentJob(model=model, spec=spec, only_class=1), {"image": VOLUME, "result": result}).wait()
     np.testing.assert_array_equal(result, both[..., 1])
+
+
+def test_a_run_does_not_go_on_with_the_probabilities_of_another_class(model, tmp_path):
+    spec = PredictSpec(output="probabilities", tile_shape=SPEC.tile_shape, device="cpu")
+    job = SegmentJob(model=model, spec=spec, only_class=1, output=tmp_path / "one.zarr")
+    run = run_of(job)
+    for event in run.events():
+        if isinstance(event, TileDone):
+            run.cancel()
+    with pytest.raises(OutputError, match="begun differently"):
+        run_of(job.model_copy(update={"only_class": 0, "resume": True})).wait()
+
+
+def test_a_job_for_a_cluster_names_files(model, tmp_path):
+    with pytest.raises(ValueError, match="a cluster reads and writes files"):
+        SegmentJob(model=model, output=tmp_path / "out.zarr", cluster="tcp://127.0.0.1:8786")
