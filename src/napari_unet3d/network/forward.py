@@ -11,6 +11,7 @@ grey value of the image is rounded, and so do the logits and what is made of the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def forward_pass(
         From (batch, z, y, x, channels) float32, of a shape that is known, to logits (batch, z, y, x, classes) float32.
     """
     tf = load_tensorflow()
+    weights = _move_biases(spec, weights)
     sums = {layer.name: _Sum(tf, layer, joined, weights, dtype, group) for layer, joined in _summing(spec)}
 
     def logits(image: Any) -> Any:
@@ -80,6 +82,27 @@ def _summing(spec: NetworkSpec) -> Iterator[tuple[Layer, tuple[int, ...]]]:
         previous = layer.kind
 
 
+def _move_biases(
+    spec: NetworkSpec, weights: Mapping[str, npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return weights whose upsampling layers have no bias: it becomes part of that of the convolution behind each.
+
+    A valid convolution meets no padding, so a constant that goes in is a constant that comes out. TensorFlow would go
+    over the whole result of a transposed convolution once more to add it.
+    """
+    moved = dict(weights)
+    weighted = [layer for layer in spec.layers if layer.has_weights]
+    for layer, after in pairwise(weighted):
+        if layer.kind == "upsample":
+            bias = moved.pop(f"{layer.name}/bias").astype(np.float64)
+            # What is upsampled is joined before the skip.
+            kernel = weights[f"{after.name}/kernel"][..., : layer.channels_out, :]
+            moved[f"{after.name}/bias"] = (weights[f"{after.name}/bias"] + bias @ kernel.sum((0, 1, 2))).astype(
+                np.float32
+            )
+    return moved
+
+
 def _dtype_of(layer: Layer, dtype: str) -> str:
     """Return what a layer is computed in."""
     is_first = layer.block == "input" and layer.name.endswith("conv_1")
@@ -106,20 +129,24 @@ class _Sum:
         self._tf, self._layer, self._group = tf, layer, group
         self._dtype = _dtype_of(layer, dtype)
         self._sizes = [size for part in parts for size in _sizes(part, group)] if group else [sum(parts)]
-        kernel, bias = (weights[name] for name in layer.weight_shapes)
+        kernel, bias = weights[f"{layer.name}/kernel"], weights.get(f"{layer.name}/bias")
         axis = 4 if layer.kind == "upsample" else 3
         self._kernels = [self._constant(part) for part in np.split(kernel, np.cumsum(self._sizes)[:-1], axis)]
-        self._bias, self._zeros = self._constant(bias), self._constant(np.zeros_like(bias))
+        self._bias = None if bias is None else self._constant(bias)
+        self._zeros = self._constant(np.zeros(layer.channels_out, np.float32))
 
     def __call__(self, parts: Sequence[Any]) -> Any:
         bias_add, (first, *others) = self._tf.nn.bias_add, self._inputs(parts)
-        total = bias_add(self._convolve(first, self._kernels[0]), self._bias)
+        total = self._convolve(first, self._kernels[0])
+        if self._bias is not None:
+            total = bias_add(total, self._bias)
         for number, (values, kernel) in enumerate(zip(others, self._kernels[1:], strict=True)):
             if number:
                 # TensorFlow makes one addition of bare ones that follow each other, in an order of its own.
                 total = bias_add(total, self._zeros)
-            # An addition after a bias becomes part of the convolution.
-            total = bias_add(self._convolve(values, kernel), self._zeros) + total
+            convolved = self._convolve(values, kernel)
+            # An addition after a bias becomes part of a convolution; of a transposed one it does not.
+            total = (convolved if self._bias is None else bias_add(convolved, self._zeros)) + total
         return self._tf.nn.relu(total) if self._layer.kind == "conv" else total
 
     def _inputs(self, parts: Sequence[Any]) -> list[Any]:
