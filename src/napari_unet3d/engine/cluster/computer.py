@@ -120,8 +120,8 @@ def _refuse_mixed(found: dict[str, dict[str, Any]]) -> None:
     if len(by_type) > 1:
         named = ", ".join(f"{address} in {computes_in}" for computes_in, address in sorted(by_type.items()))
         raise EngineError(
-            f"The workers would compute in different precisions: {named}. Use workers of one kind, --device cpu, "
-            "or a --precision that all of them have."
+            f"The workers would compute in different precisions: {named}. Use workers of one kind, or a "
+            "device and a precision that all of them have (--device cpu, --precision float32)."
         )
 
 

@@ -48,7 +48,7 @@ class Device:
         if precision == "bfloat16" and not self.has_bfloat16:
             raise DeviceError(
                 f"Device {self.name} ({self.label}) has no instructions for bfloat16 and would only be slower with it. "
-                "Choose float32 (exact), or a CPU with AVX512_BF16 or AMX or an NVIDIA GPU from compute capability 8.0."
+                "Choose exact (float32), or a CPU with AVX512_BF16 or AMX or an NVIDIA GPU from compute capability 8.0."
             )
         return replace(self, precision=precision, label=f"{self.label}, {precision}")
 

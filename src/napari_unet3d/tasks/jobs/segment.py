@@ -125,6 +125,8 @@ class SegmentJob(FileJob):
     def _into_file(
         self, model: Model, arrays: Arrays, computer: BlockComputer | None
     ) -> Generator[Event, None, PredictResult]:
+        from napari_unet3d.network.store import read_card
+
         if self.output is None or (self.cluster is not None and computer is None):
             raise ValueError("there is no file, or nobody reaches the cluster")
         if self.image is not None:
@@ -141,6 +143,7 @@ class SegmentJob(FileJob):
             table=self.table,
             only_class=self.only_class,
             focus=self.focus,
+            weights_sha256=read_card(self.model)[1],
         )
         return segment_file(volume, model, self.spec, run, source=self._source(), computer=computer)
 

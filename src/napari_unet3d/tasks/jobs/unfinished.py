@@ -17,6 +17,7 @@ from napari_unet3d.errors import Unet3dError
 from napari_unet3d.tasks.jobs.files import JobFile, read_job, write_job
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.segment.work.ledger import is_in_use, n_voxels_done
+from napari_unet3d.volumes.paths import image_file
 
 _MOST = 12
 # A run that waits for its turn has done nothing yet.
@@ -81,9 +82,11 @@ def _read(path: Path) -> UnfinishedRun | None:
         return None
     begun = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
     voxels = n_voxels_done(job.output)
-    if not voxels and datetime.now().astimezone() - begun > _LOST_AFTER:
+    # A disk that is not there now may come back.
+    is_lost = not voxels and job.output.parent.is_dir()
+    if is_lost and datetime.now().astimezone() - begun > _LOST_AFTER:
         atomic.remove(path)
-    is_there = Path(job.image.path).exists() and job.model.exists()
+    is_there = image_file(job.image.path) is not None and job.model.exists()
     return UnfinishedRun(job, voxels, begun) if voxels and is_there else None
 
 

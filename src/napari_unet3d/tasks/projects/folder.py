@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from napari_unet3d import atomic
 from napari_unet3d.errors import OutputError, ProjectError, shown
 from napari_unet3d.small_files import read_json
-from napari_unet3d.tasks.projects.record import FORMAT_VERSION, ImageRecord, ProjectRecord, image_file
+from napari_unet3d.tasks.projects.record import FORMAT_VERSION, ImageRecord, ProjectRecord
+from napari_unet3d.volumes.paths import image_file
 
 SUFFIX = ".unet3d-project"
 # Of the projects in a folder that are called after other images.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,9 +127,3 @@ class ProjectRecord(Spec):
         """Return the record with an annotation added, or in place of the one in the same file."""
         others = [found for found in self.annotations if found.file != annotation.file]
         return self.model_copy(update={"annotations": (*others, annotation)})
-
-
-def image_file(path: str) -> Path | None:
-    """Return the file or folder of an image, without what chooses an array in a file; None if it is not there."""
-    ends = [len(path), *(at for at, letter in enumerate(path) if letter == ":" and at > 1)]
-    return next((Path(path[:end]) for end in ends if path[:end] and os.path.exists(path[:end])), None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet3d import atomic
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.tiles.plan import Readable, TilePlan, plan_tiles
@@ -91,6 +93,34 @@ class BlockRun:
     found: OutputSpec
     store: Path
     only_class: int | None = None
+
+    @contextmanager
+    def permit(self) -> Iterator[None]:
+        """Let workers write in the block; one that is still at a block of a run that was stopped writes no more."""
+        self._permit.write_text(self.key)
+        try:
+            yield
+        finally:
+            atomic.remove(self._permit)
+
+    def check_permit(self) -> None:
+        """Refuse to write for a run that was stopped: another one may be writing there by now.
+
+        Raises
+        ------
+        EngineError
+            If it was stopped.
+        """
+        try:
+            if self._permit.read_text() == self.key:
+                return
+        except OSError:
+            pass
+        raise EngineError("The run was stopped meanwhile.")
+
+    @property
+    def _permit(self) -> Path:
+        return self.store.with_name("permit.txt")
 
 
 @dataclass(frozen=True)
@@ -217,7 +247,7 @@ def compute_block(run: BlockRun, index: Shape) -> Box:
     within = box.shifted(_negative(opened.plan.region))
     spec = run.spec.model_copy(update={"region": box})
     plan = _plan_block(opened.plan, box)
-    part = _Part(opened.output, within, opened.writing)
+    part = _Part(opened.output, within, opened.writing, run)
     sinks = Sinks(one_class(part, run.only_class, opened.plan.spec.classes))
     # A worker may have several threads: one reads while another computes.
     drive(
@@ -308,8 +338,8 @@ class _InTurn:
 class _Part:
     """A box of an output, written to as if it were all."""
 
-    def __init__(self, output: Output, box: Box, lock: threading.Lock) -> None:
-        self._output, self._box, self._lock = output, box, lock
+    def __init__(self, output: Output, box: Box, lock: threading.Lock, run: BlockRun) -> None:
+        self._output, self._box, self._lock, self._run = output, box, lock, run
         self.shape = (*box.shape, *output.shape[3:])
         self.dtype = output.dtype
 
@@ -319,6 +349,7 @@ class _Part:
 
     def __setitem__(self, part: Any, values: npt.NDArray[Any]) -> None:
         with self._lock:
+            self._run.check_permit()
             self._output[self._within(part)] = values
 
     def _within(self, part: tuple[slice, ...]) -> tuple[slice, ...]:

@@ -35,6 +35,7 @@ from napari_unet3d.tasks.segment.work.outputs import KeptOutputs, open_kept
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import Volume
 from napari_unet3d.volumes.outputs.base import OutputSpec
+from napari_unet3d.volumes.paths import image_file
 from napari_unet3d.words import times
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def predict_file(
     difference = voxel_size_difference(volume, model.card)
     if difference:
         yield Note(difference)
-    again = FileRun(Path(path), overwrite=overwrite, resume=resume, table=table)
+    weights = None if source is None else source.weights_sha256
+    again = FileRun(Path(path), overwrite=overwrite, resume=resume, table=table, weights_sha256=weights)
     return (yield from segment_file(volume, model, spec, again, source=source, computer=computer))
 
 
@@ -108,6 +110,8 @@ class FileRun:
         Of the probabilities, those of this class alone; None writes them all.
     focus
         The box in view, in voxels of the volume; its tiles come first.
+    weights_sha256
+        Of the model, where it is known.
     """
 
     path: Path
@@ -116,6 +120,7 @@ class FileRun:
     table: Path | None = None
     only_class: int | None = None
     focus: Box | None = None
+    weights_sha256: str | None = None
 
 
 def segment_file(
@@ -198,7 +203,8 @@ def _compute_elsewhere(
             store=kept.store,
             only_class=only_class,
         )
-        yield from computer.compute(run, plan, missing, kept.keep_written)
+        with run.permit():
+            yield from computer.compute(run, plan, missing, kept.keep_written)
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,7 @@ def _begin(
             measured=measured,
             input_shape=plan.input_shape,
             only_class=run.only_class,
+            weights_sha256=run.weights_sha256,
         )
     )
     return _Begun(plan, plan, measured)
@@ -278,7 +285,7 @@ def check_apart(volume: Volume, path: str | os.PathLike[str]) -> None:
     OutputError
         If it would.
     """
-    source, target = Path(volume.path).resolve(), Path(path).resolve()
+    source, target = (image_file(volume.path) or Path(volume.path)).resolve(), Path(path).resolve()
     if volume.path and (target == source or target in source.parents):
         raise OutputError(f"{shown(target)} is, or holds, the volume to read from. Choose another name.")
 

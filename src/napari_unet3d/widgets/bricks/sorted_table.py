@@ -114,6 +114,12 @@ class _Rows(QAbstractTableModel):
 
     def sort(self, column: int, order: Any = Qt.SortOrder.AscendingOrder) -> None:
         self.layoutAboutToBeChanged.emit()
+        kept = self.persistentIndexList()
+        rows = [int(self.order[index.row()]) for index in kept]
         found = np.argsort(self._columns[column].values, kind="stable")
         self.order = found[::-1] if order == Qt.SortOrder.DescendingOrder else found
+        # What is selected stays so, wherever it stands now.
+        places = np.argsort(self.order)
+        moved = [self.index(int(places[row]), index.column()) for row, index in zip(rows, kept, strict=True)]
+        self.changePersistentIndexList(kept, moved)
         self.layoutChanged.emit()

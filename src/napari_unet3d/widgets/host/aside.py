@@ -54,15 +54,10 @@ class Aside:
         """Call a function in a thread; it returns no exception, and raises none that a user can cause."""
         self._last += 1
         self._take = take
-        arguments = (self._last, call, arguments)
-        Thread(target=self._call, args=arguments, name="unet3d-aside", daemon=not self._is_kept).start()
+        # The thread holds the queue alone: the timer must not end in it with the last who holds this.
+        arguments = (self._returned, self._last, call, arguments)
+        Thread(target=_call, args=arguments, name="unet3d-aside", daemon=not self._is_kept).start()
         self._timer.start()
-
-    def _call(self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        try:
-            self._returned.put((number, True, call(*arguments)))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread of the window
-            self._returned.put((number, False, error))
 
     def _poll(self) -> None:
         while not self._returned.empty():
@@ -73,6 +68,15 @@ class Aside:
                 if not has_returned:
                     raise result
                 take(result)
+
+
+def _call(
+    returned: SimpleQueue[tuple[int, bool, Any]], number: int, call: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    try:
+        returned.put((number, True, call(*arguments)))
+    except BaseException as error:  # noqa: BLE001 - raised in the thread of the window
+        returned.put((number, False, error))
 
 
 class Later:

@@ -94,7 +94,7 @@ def read_preferences() -> Preferences:
     return Preferences(
         Path(found.models_folder).expanduser() if found.models_folder else default_models_folder(),
         Path(found.projects_folder).expanduser() if found.projects_folder else None,
-        found.cluster.strip() or None,
+        os.path.expanduser(found.cluster.strip()) or None,
         int(found.memory_gib * 2**30) or None,
         found.warm_start,
         60.0 * found.idle_minutes,

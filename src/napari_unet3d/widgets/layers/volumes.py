@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ _MOST_CHANNELS = 16
 _CHANNEL_AXES = {"c", "ch", "channel", "channels"}
 # The data of layers that a worker can open by itself; kept by the data, so a layer whose data is replaced is not in it.
 _on_disk: WeakKeyDictionary[Any, OnDisk] = WeakKeyDictionary()
+# Arrays that were read from a file, by number: they have no hash.
+_loaded: dict[int, tuple[ref[Any], OnDisk]] = {}
 
 
 def unwrap(thing: Any) -> Any:
@@ -90,6 +92,8 @@ class LayerVolume:
         Where they lie.
     on_disk
         Where a worker reads them by itself, or None.
+    file
+        Where they were read from, also where they are in memory by now and may have been changed there; or None.
     level
         Which level of a multiscale layer it is.
     extra_axis
@@ -111,6 +115,7 @@ class LayerVolume:
     position: int | None = None
     factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
     source: Any = None
+    file: OnDisk | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -230,6 +235,7 @@ def layer_volume(layer: Image | Labels, *, level: int = 0, channels: int = 1, po
         position=taken,
         factors=factors,
         source=data,
+        file=None if extra is not None else _source_on_disk(data) or _file_of_array(data),
     )
 
 
@@ -342,6 +348,11 @@ def _source_on_disk(data: Any) -> OnDisk | None:
         return None
 
 
+def _file_of_array(data: Any) -> OnDisk | None:
+    found, place = _loaded.get(id(data), (None, None))
+    return place if found is not None and found() is data else None
+
+
 def add_layer(viewer: ViewerModel, made: LayerData) -> Image | Labels:
     """Add what `layer_data` has made to a viewer, and return the layer."""
     data, keywords, kind = made
@@ -381,6 +392,12 @@ def layer_data(volume: Volume, *, kind: str = "image", name: str = "", place: On
         keywords["axis_labels"] = ("c", *AXES)
     elif volume.is_lazy and volume.path:
         _on_disk[data] = place or OnDisk(path=os.path.abspath(volume.path))
+    elif volume.path and isinstance(data, np.ndarray):
+        number = id(data)
+        _loaded[number] = (
+            ref(data, lambda _: _loaded.pop(number, None)),
+            place or OnDisk(path=os.path.abspath(volume.path)),
+        )
     if kind == "image":
         low, high = _contrast(volume)
         keywords["contrast_limits"] = (low, high)

@@ -20,6 +20,7 @@ from napari_unet3d.errors import OutputError, VolumeError, shown
 from napari_unet3d.volumes import create_output
 from napari_unet3d.volumes.arrays import Slices
 from napari_unet3d.volumes.outputs.base import Kind
+from napari_unet3d.volumes.paths import image_file
 from napari_unet3d.volumes.space.calibration import Calibration, calibrate
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.host.plain import disable_markup
@@ -272,7 +273,8 @@ def check_apart_from(found: LayerVolume, path: str | Path) -> None:
     """
     if found.on_disk is None:
         return
-    source, target = Path(found.on_disk.path).resolve(), Path(path).resolve()
+    file = image_file(found.on_disk.path)
+    source, target = (file or Path(found.on_disk.path)).resolve(), Path(path).resolve()
     if target == source or target in source.parents or (source in target.parents and target.exists()):
         raise OutputError(
             f"{shown(target)} would overwrite the volume that '{found.layer.name}' still reads from. "

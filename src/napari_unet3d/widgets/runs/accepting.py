@@ -12,6 +12,7 @@ from napari_unet3d.core.annotation.meanings import Meanings
 from napari_unet3d.errors import SpecError
 from napari_unet3d.widgets.host.notices import notify
 from napari_unet3d.widgets.layers.painting import paint_voxels, voxels_of
+from napari_unet3d.widgets.layers.placing import has_one_position, position_at
 from napari_unet3d.widgets.layers.volumes import extra_axis, layer_volume
 from napari_unet3d.widgets.runs.annotating import take_brush
 from napari_unet3d.widgets.runs.corrections import found_at, values_of
@@ -96,7 +97,13 @@ class AcceptBrush:
         if session.last_emphasis is not None and session.last_emphasis.layer is not None and session.card is not None:
             named.append((session.last_emphasis.layer, session.card.class_names))
         order = list(session.viewer.layers)
-        shown = [(layer, names) for layer, names in named if layer in order and layer.visible]
+        point = session.viewer.dims.point
+        shown = [
+            (layer, names)
+            for layer, names in named
+            # What lies at another time point is visible to napari, but not on the screen.
+            if layer in order and layer.visible and not (has_one_position(layer) and position_at(layer, point) != 0)
+        ]
         if not shown:
             raise SpecError("There is nothing to accept: show a result or a live preview first.")
         return max(shown, key=lambda one: order.index(one[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class FoundObjects:
         (n, 3) in `unit`, (z, y, x).
     places
         (n, 3) of the same in voxels of the result.
+    n_all
+        How many objects there are, those without a row included.
     """
 
     numbers: npt.NDArray[np.int64]
@@ -44,6 +47,7 @@ class FoundObjects:
     centroids: npt.NDArray[np.float64]
     places: npt.NDArray[np.float64]
     unit: str
+    n_all: int
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -64,7 +68,7 @@ class FoundObjects:
 def read_objects(
     path: Path, voxel_size: tuple[float, float, float], translate: tuple[float, float, float]
 ) -> FoundObjects:
-    """Return the objects of a table that `write_table` has written, at most `MOST`, the first ones.
+    """Return the objects of a table that `write_table` has written, at most `MOST`, the first ones; all are counted.
 
     Parameters
     ----------
@@ -76,7 +80,8 @@ def read_objects(
     with open(path, newline="", encoding="utf-8") as file:
         table = csv.reader(file)
         head = next(table)
-        rows = [row for row, _ in zip(table, range(MOST), strict=False)]
+        rows = list(islice(table, MOST))
+        n_all = len(rows) + sum(1 for _ in table)
     unit = head[3].removeprefix("volume_").removesuffix("3")
     columns = list(zip(*rows, strict=True)) or [()] * len(head)
     centroids = np.array(columns[4:7], float).reshape(3, -1).T
@@ -88,6 +93,7 @@ def read_objects(
         centroids,
         (centroids - np.array(translate)) / np.array(voxel_size),
         unit,
+        n_all,
     )
 
 

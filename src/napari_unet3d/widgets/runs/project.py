@@ -90,8 +90,8 @@ class ProjectKeeper:
         self._begin_lock = RLock()
         self._image: Image | None = None
         self._finding: Any = None
-        self._loading: Any = None
-        self._opening: Project | None = None
+        # By what loads it: another image may be gone on with meanwhile.
+        self._opening: dict[Any, Project] = {}
         self._settings_asked: dict[str, Any] | None = None
         self._settings_aside: Any = None
         # Of the image that was looked at last, also when that is closed.
@@ -203,7 +203,7 @@ class ProjectKeeper:
         settings = dict(self.settings)
         project = self._present
         # What it was set to is about to be set again, where it is being opened.
-        if project is None or project is self._opening or project.record.settings == settings:
+        if project is None or project in self._opening.values() or project.record.settings == settings:
             return
         if waits:
             write_settings(project, settings)
@@ -409,12 +409,15 @@ class ProjectKeeper:
 
         project = self._held.get(project.path, project)
         open_already = {kept.store.path for kept in self._kept.values() if kept.store is not None}
-        self._opening = project
         self._offer(None)
-        self._loading = Aside()
-        self._loading(
-            self._open, project, image, open_already, take=lambda opened: self._opened(project, image, opened)
-        )
+        loading = Aside()
+        self._opening[loading] = project
+
+        def take(opened: tuple[str, Sequence[Loaded]]) -> None:
+            del self._opening[loading]
+            self._opened(project, image, opened)
+
+        loading(self._open, project, image, open_already, take=take)
 
     def _open(self, project: Project, image: Image, open_already: set[Path]) -> tuple[str, Sequence[Loaded]]:
         """Take a project and read what was painted, or say why it cannot be gone on with; in any thread."""
@@ -432,7 +435,6 @@ class ProjectKeeper:
         return "", load_annotations(project, open_already)
 
     def _opened(self, project: Project, image: Image, opened: tuple[str, Sequence[Loaded]]) -> None:
-        self._opening = None
         refused, loaded = opened
         if refused:
             if image is self._image and image not in self._projects:

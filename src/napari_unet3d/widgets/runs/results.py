@@ -19,7 +19,7 @@ from napari_unet3d.tasks.jobs.places import ImageCalibration, with_calibration
 from napari_unet3d.tasks.jobs.segment import RESULT, SCRATCH
 from napari_unet3d.tasks.segment.output_place import Writing, describe_output, place_bytes
 from napari_unet3d.tasks.segment.shares import share_memory
-from napari_unet3d.tasks.segment.work.ledger import look_at_begun, n_voxels_done, work_paths
+from napari_unet3d.tasks.segment.work.ledger import Asked, look_at_begun, n_voxels_done, work_paths
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes.outputs.creating import check_place
 from napari_unet3d.volumes.outputs.watching import BeingWritten
@@ -230,7 +230,7 @@ def check_cluster(chosen: LayerVolume, choices: Choices) -> None:
     """
     if choices.cluster is None:
         return
-    if chosen.on_disk is None:
+    if chosen.file is None:
         raise OutputError("The workers of a cluster read files: choose an image that lies on a disk that they see.")
     if choices.path is None or choices.path.suffix.lower() != ".zarr":
         raise OutputError("The workers of a cluster write one .zarr: choose it with Save to...")
@@ -259,9 +259,13 @@ class BegunFile:
         return f"A run into this file that was stopped ({self.share:.0%} done) had other choices; Start begins again."
 
 
-def find_begun(choices: Choices) -> BegunFile:
-    """Return what was begun of the file that a result goes to."""
-    begun = None if choices.path is None else look_at_begun(choices.path, choices.spec, choices.only_class)
+def find_begun(chosen: LayerVolume, choices: Choices) -> BegunFile:
+    """Return what was begun of the file that the result of a volume goes to."""
+    if choices.path is None:
+        return BegunFile()
+    known = calibration_of(chosen).known
+    asked = Asked(choices.spec, choices.only_class, choices.weights_sha256, chosen.shape, known)
+    begun = look_at_begun(choices.path.absolute(), asked)
     return BegunFile() if begun is None else BegunFile(begun.share, not begun.changes)
 
 

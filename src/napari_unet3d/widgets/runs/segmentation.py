@@ -96,6 +96,7 @@ class Segmentation(FollowedRun):
         self._n_written = 0
         self._changed_boxes: list[Box] = []
         self._goes_on, self._notes_in = goes_on, notes_in
+        self._noted: SegmentJob | None = None
         self.objects: FoundObjects | None = None
         self._folder = TemporaryDirectory(prefix="unet3d-table-") if choices.has_instances else None
         self.table = None if self._folder is None else Path(self._folder.name) / "objects.csv"
@@ -157,7 +158,7 @@ class Segmentation(FollowedRun):
             spec = self.choices.spec.model_copy(update={"memory_bytes": memory_bytes})
             self.choices = replace(self.choices, spec=spec)
         self.n_done, self.phase, self._clock = 0, "segmenting", TileClock()
-        job = self._job()
+        self._noted = job = self._job()
         arrays: dict[str, Any] = dict(self.result.arrays)
         if job.image is None:
             arrays[IMAGE] = self.chosen.volume.data
@@ -171,21 +172,25 @@ class Segmentation(FollowedRun):
         else:
             fields |= {"output": path, "overwrite": True, "resume": self._goes_on}
             self._n_written = self.result.n_voxels_done if self._goes_on else 0
-            self._goes_on = True
-        job = SegmentJob(
+        return SegmentJob(
             model=choices.model,
             weights_sha256=choices.weights_sha256 or None,
             spec=choices.spec,
-            image=self.chosen.on_disk,
+            image=self.chosen.on_disk if choices.cluster is None else self.chosen.file,
             focus=self._focus,
             only_class=choices.only_class,
             cluster=choices.cluster,
             **fields,
         )
-        if self._notes_in is not None:
+
+    def _has_begun(self) -> None:
+        """From now on there is something to go on with; before, what an earlier run has left is untouched."""
+        self._goes_on = True
+        if self._notes_in is not None and self._noted is not None:
             # The table lies where it is lost with the program.
-            remember_unfinished(self._notes_in, job.model_copy(update={"table": None}))
-        return job
+            note = self._noted.model_copy(update={"table": None, "image": self.chosen.file})
+            remember_unfinished(self._notes_in, note)
+            self._noted = None
 
     def release(self) -> None:
         """Give up the file that a stopped run has begun, so that another may begin it."""
@@ -230,6 +235,7 @@ class Segmentation(FollowedRun):
     def _on_event(self, event: Event) -> None:
         match event:
             case Started():
+                self._has_begun()
                 self.n_done, self.n_tiles = 0, event.total
                 self.phase = "a first look" if event.is_glance else "segmenting"
                 self._clock.begin(event)

@@ -29,6 +29,7 @@ from napari_unet3d.small_files import read_small
 from napari_unet3d.tasks.run_lock import LOCK_FILE, RunLock
 from napari_unet3d.tasks.segment.measuring import Measured
 from napari_unet3d.tasks.specs import HOW, PredictSpec, Spec, differences
+from napari_unet3d.volumes.space.calibration import Calibration
 
 SUFFIX = ".unfinished"
 _HEAD, _DONE = "run.json", "done.txt"
@@ -67,6 +68,8 @@ class LedgerHead(Spec):
         Input shape (z, y, x) of its tiles, by whose grid the result is stored.
     only_class
         Of the probabilities, those of this class alone are kept; None keeps them all.
+    weights_sha256
+        Of the file of the weights, where it is known: to be compared without reading a model.
     """
 
     format: Literal["napari-unet3d segmentation"] = "napari-unet3d segmentation"
@@ -78,6 +81,7 @@ class LedgerHead(Spec):
     measured: Measured
     input_shape: tuple[_Positive, _Positive, _Positive]
     only_class: int | None = None
+    weights_sha256: str | None = None
 
     def changes(self, spec: PredictSpec, model: str, volume: VolumePrint, only_class: int | None = None) -> list[str]:
         """Return in what a run that would go on differs, as parts of a sentence."""
@@ -293,36 +297,63 @@ class Begun:
     changes: tuple[str, ...] = ()
 
 
-def look_at_begun(target: Path, spec: PredictSpec, only_class: int | None = None) -> Begun | None:
-    """Return what was begun of a result; None where nothing is done. Asked again and again it reads nothing again.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, as far as it is known without reading the volume and the model.
 
-    Parameters
+    Attributes
     ----------
-    target
-        Of the result.
     spec, only_class
-        What is asked for. The model and the volume are compared when the run goes on.
+        As in `LedgerHead`.
+    weights_sha256
+        Of the model; empty where it is not known.
+    shape
+        (z, y, x) of the volume.
+    calibration
+        Of the volume.
     """
+
+    spec: PredictSpec
+    only_class: int | None
+    weights_sha256: str
+    shape: Shape
+    calibration: Calibration
+
+    def changes(self, head: LedgerHead) -> list[str]:
+        """Return in what a run that was begun differs, as parts of a sentence."""
+        known, volume = self.calibration, head.volume
+        found = head.changes(self.spec, head.model, volume, self.only_class)
+        if self.weights_sha256 and head.weights_sha256 not in (None, self.weights_sha256):
+            found.append("the model has changed")
+        ours = (self.shape, known.voxel_size, known.unit, known.translate)
+        if ours != (tuple(volume.shape[:3]), volume.voxel_size, volume.unit, volume.translate):
+            found.append("the volume has changed")
+        return found
+
+
+def look_at_begun(target: Path, asked: Asked) -> Begun | None:
+    """Return what was begun of a result; None where nothing is done. Asked again and again it reads nothing again."""
     try:
         found = os.stat(folder_of(target) / _DONE)
     except OSError:
         return None
     voxels, head = _read_begun(target, found.st_mtime_ns, found.st_size)
-    if not voxels or head is None:
+    if not voxels:
         return None
-    z, y, x = head.volume.shape[:3]
-    region = head.spec.region or Box.whole((z, y, x))
+    z, y, x = asked.shape if head is None else head.volume.shape[:3]
+    region = (asked.spec if head is None else head.spec).region or Box.whole((z, y, x))
+    changes = ("it was begun by another version",) if head is None else tuple(asked.changes(head))
     # Tiles of a later, smaller plan may have written some voxels once more.
-    return Begun(min(1.0, voxels / region.n_voxels), tuple(head.changes(spec, head.model, head.volume, only_class)))
+    return Begun(min(1.0, voxels / region.n_voxels), changes)
 
 
 @lru_cache(maxsize=8)
 def _read_begun(target: Path, modified: int, size: int) -> tuple[int, LedgerHead | None]:
+    voxels = n_voxels_done(target)
     try:
-        head = LedgerHead.model_validate_json(read_small(folder_of(target) / _HEAD))
-        return n_voxels_done(target), head
+        return voxels, LedgerHead.model_validate_json(read_small(folder_of(target) / _HEAD))
     except (OSError, ValidationError):
-        return 0, None
+        return voxels, None
 
 
 def is_in_use(target: Path) -> bool:

@@ -10,7 +10,8 @@ from magicgui.widgets import Container, PushButton
 
 from napari_unet3d.errors import visible
 from napari_unet3d.tasks.projects.folder import Project
-from napari_unet3d.tasks.projects.record import ImageRecord, image_file
+from napari_unet3d.tasks.projects.record import ImageRecord
+from napari_unet3d.volumes.paths import image_file
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.words import calendar_day
 

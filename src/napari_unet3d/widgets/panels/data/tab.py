@@ -13,8 +13,8 @@ from napari_unet3d.core.annotation.meanings import COMPLETE
 from napari_unet3d.errors import Unet3dError, VolumeError
 from napari_unet3d.sample_data import neuron_layers
 from napari_unet3d.tasks.projects.folder import Project
-from napari_unet3d.tasks.projects.record import image_file
 from napari_unet3d.volumes import is_sample, read_sample, read_volume
+from napari_unet3d.volumes.paths import image_file
 from napari_unet3d.volumes.space.places import in_one_place
 from napari_unet3d.widgets.bricks import panel
 from napari_unet3d.widgets.bricks.unfinished import UnfinishedRuns

@@ -42,7 +42,7 @@ class GoingOn(UnfinishedRuns):
         runs = session.unfinished
         if session.image is not None:
             with suppress(VolumeError):
-                place = session.volume().on_disk
+                place = session.volume().file
                 runs = [run for run in runs if place is not None and run.job.image == place]
         is_busy = session.segmentation is not None and session.segmentation.is_active
         self.show_runs([] if is_busy else runs)
@@ -57,7 +57,7 @@ class GoingOn(UnfinishedRuns):
             notify_error(error)
             return
         with suppress(VolumeError):  # there may be no image yet
-            if self._session.volume().on_disk == job.image:
+            if self._session.volume().file == job.image:
                 self._on_opened(found, None)
                 return
         self._opening(_open_image, job, take=lambda made: self._on_opened(found, made))
@@ -71,7 +71,8 @@ class GoingOn(UnfinishedRuns):
             session.image = add_layer(session.viewer, made)
         form.update_classes()
         form.choose_output(job.only_class)
-        form.spec = job.spec
+        # The memory of that day, and what the window adds, are no choices of a person.
+        form.spec = job.spec.model_copy(update={"memory_bytes": None, "first_result": None})
         form.on_cluster.value = job.cluster is not None and job.cluster == session.preferences.cluster
         form.place.value = found.output
         self._begin()

@@ -53,8 +53,7 @@ class ObjectsPart(Container):
         if found is not self._shown:
             self._shown = found
             self.list.show_columns([] if found is None else _columns(found), sorted_by=2)
-            n = 0 if found is None else len(found)
-            panel.say(self._text, f"{n:,} object{'' if n == 1 else 's'}" if found is not None else "")
+            panel.say(self._text, "" if found is None else _how_many(found))
         self.visible = found is not None
 
     def _on_chosen(self, row: int) -> None:
@@ -75,6 +74,12 @@ class ObjectsPart(Container):
             notify_error(OutputError(f"{shown(path)} cannot be written: {error.strerror or error}."))
             return
         tell(f"Saved {shown(path.name)}.")
+
+
+def _how_many(found: FoundObjects) -> str:
+    n = found.n_all
+    only = "" if n == len(found) else f"; the first {len(found):,} are listed"
+    return f"{n:,} object{'' if n == 1 else 's'}{only}"
 
 
 def _columns(found: FoundObjects) -> list[Column]:

@@ -81,6 +81,7 @@ class SegmentPanel(Container):
         self._notified: Segmentation | None = None
         self._saved_run: Segmentation | None = None
         self._cancelled_at = 0.0
+        self._begins_when_asked = False
         self._build()
         super().__init__(
             widgets=[self.image, self._image_facts, self.unfinished, self.model, self.form, self._below],
@@ -174,6 +175,8 @@ class SegmentPanel(Container):
         self._on_saving()
 
     def _replan(self) -> None:
+        # What was to begin is not what is set any more.
+        self._begins_when_asked = False
         self._later()
 
     def choices(self) -> Choices:
@@ -221,7 +224,7 @@ class SegmentPanel(Container):
             volume, choices = session.volume(), self.choices()
             if self.form.place.propose(propose_path(volume, choices)):
                 choices = self.choices()
-            begun = find_begun(choices)
+            begun = find_begun(volume, choices)
             said = " ".join(filter(None, [check_path(volume, choices), begun.sentence]))
             check_cluster(volume, choices)
             planned = resolve_plan(volume.volume, choices, self._machine(volume, choices), session.problem, said)
@@ -303,12 +306,11 @@ class SegmentPanel(Container):
             check_channels(choices.card.network, volume.volume.n_channels)
             check_room(choices, volume.shape, free_memory(_HOST))
             self._end_preview()
-            session.release(choices.path)
             check_path(volume, choices)
             check_cluster(volume, choices)
             if choices.path is not None and not confirm_replacing(self.native, choices.path):
                 return
-            begun = find_begun(choices)
+            begun = find_begun(volume, choices)
             goes_on = begun.can_go_on and not anew
             if begun.share and not goes_on and not self._may_begin_again(choices.path, begun.share):
                 return
@@ -317,6 +319,8 @@ class SegmentPanel(Container):
         except Unet3dError as error:
             notify_error(error)
             return
+        # Only now nobody says no any more.
+        session.release(choices.path)
         session.begin(run)
         run.start(shown_box(session.viewer, volume))
 
@@ -325,6 +329,8 @@ class SegmentPanel(Container):
 
     def _begin_what_is_set(self) -> None:
         self.update_plan()
+        # The worker may have to be asked first which devices there are.
+        self._begins_when_asked = self._planned.is_asking
         if self.state.can_start:
             self._start()
 
@@ -430,7 +436,10 @@ class SegmentPanel(Container):
 
     def _on_devices(self) -> None:
         self.form.update_devices()
-        self._later()
+        if self._begins_when_asked:
+            self._begin_what_is_set()
+        else:
+            self._later()
 
     def _on_view(self, *_: Any) -> None:
         shown = self._session.last_emphasis
