@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from threading import Event
 
 import pytest
 from qtpy.QtCore import QEvent
@@ -59,3 +60,26 @@ def test_again_and_again_is_as_long_as_somebody_holds_it(qtbot):
     qtbot.waitUntil(lambda: len(others) > until, timeout=LONG_MS)
     assert len(calls) == n
     del other
+
+
+def test_one_that_is_let_go_of_while_its_thread_works_is_not_called_back(qtbot):
+    goes_on, ended, taken = Event(), Event(), []
+
+    def work() -> int:
+        goes_on.wait(60)
+        ended.set()
+        return 1
+
+    aside = Aside()
+    freed = weakref.ref(aside)
+    aside(work, take=taken.append)
+    del aside
+    gc.collect()
+    # Not in the thread: a timer that ends there takes the program with it.
+    assert freed() is None
+    goes_on.set()
+    qtbot.waitUntil(ended.is_set, timeout=LONG_MS)
+    other = Aside()
+    other(int, take=lambda _: taken.append("other"))
+    qtbot.waitUntil(lambda: bool(taken), timeout=LONG_MS)
+    assert taken == ["other"]

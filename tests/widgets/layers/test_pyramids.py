@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_unet3d.errors import VolumeError
@@ -142,6 +142,7 @@ def test_imaris_and_ome_tiff_open_as_a_layer_with_levels_which_workers_read(view
         # What the file says of the level agrees with what the layer says.
         alone = read_volume(found.on_disk.path)
         assert alone.voxel_size == pytest.approx(found.volume.voxel_size)
+        assert alone.translate == pytest.approx(found.space.translate, abs=1e-9)
 
 
 def test_channels_of_an_imaris_file_have_levels_too(viewer, tmp_path):
@@ -168,6 +169,7 @@ def test_the_smaller_copies_of_a_tiff_are_found_by_their_number_and_no_others(tm
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
+@example(203973)
 def test_a_damaged_pyramid_is_refused_in_words_or_has_fewer_levels(tmp_path_factory, seed):
     folder = tmp_path_factory.mktemp("damaged")
     path = write_ome_tiff(folder / "stack.ome.tif")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 import pytest
 
 from napari_unet3d.core.boxes import Box
+from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.network.store import load_model
+from napari_unet3d.network.machine.devices import list_devices
+from napari_unet3d.network.store import load_model, save_model
 from napari_unet3d.tasks.jobs.segment import SegmentJob
 from napari_unet3d.tasks.jobs.unfinished import forget_unfinished, remember_unfinished, unfinished_runs
 from napari_unet3d.tasks.on_disk import OnDisk
@@ -17,13 +20,15 @@ from napari_unet3d.tasks.segment.work.ledger import boxes_done, is_in_use
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
 from napari_unet3d.widgets.host.preferences import Preferences
-from napari_unet3d.widgets.layers.volumes import add_layer, layer_data
+from napari_unet3d.widgets.layers.volumes import add_layer, layer_data, load_if_small
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.plugin import workbench as workbenches
 from napari_unet3d.widgets.plugin.workbench import Workbench
+from napari_unet3d.widgets.runs.results import check_cluster
 from napari_unet3d.widgets.runs.session import Session
-from napari_unet3d.words import calendar_day
+from napari_unet3d.words import calendar_day, times
 from tests.support.dialogs import answer
+from tests.support.models import random_model
 from tests.support.segmenting import segment
 
 LONG_MS = 120_000
@@ -155,6 +160,102 @@ def test_in_the_tab_segment_only_runs_of_the_chosen_image_are_offered(qtbot, ope
     assert not panel.unfinished.native.isHidden()
     session.image = viewer.add_image(VOLUME + 1, name="another")
     assert panel.unfinished.native.isHidden()
+
+
+def test_a_start_again_that_is_thought_better_of_leaves_everything_as_it_was(qtbot, opened, viewer, on_disk, tmp_path):
+    session = opened()
+    panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
+    boxes = stopped_after_two(qtbot, session, panel, lambda: session.segmentation.cancel())
+    qtbot.waitUntil(lambda: panel.start.text.startswith("Go on"), timeout=LONG_MS)
+    text, run = panel.start.text, session.segmentation
+    shown = np.array(run.layer.data[boxes[0].slices])
+    assert shown.any()
+    answer("Cancel")
+    panel.anew.native.click()
+    panel.update_state()
+    assert (panel.start.text, session.segmentation) == (text, run)
+    np.testing.assert_array_equal(run.layer.data[boxes[0].slices], shown)
+    assert run._job().resume
+    assert boxes_done(tmp_path / "result.zarr") == boxes
+
+
+def test_another_model_or_volume_does_not_go_on_and_the_offer_stays_as_it_was(
+    qtbot, opened, viewer, on_disk, tmp_path, models_folder
+):
+    first = opened()
+    stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
+    session = opened()
+    panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
+    assert panel.state.planned.begun
+    scale = Normalization(kind="zscore")
+    other = save_model(random_model(blocks=1, filters=2, normalization=scale, seed=7), tmp_path / "other.unet3d")
+    session.choose_model(other)
+    panel.update_plan()
+    assert not panel.state.planned.begun
+    assert "had other choices" in panel.state.planned.sentence
+    session.choose_model(session.preferences.models_folder / "small.unet3d")
+    panel.update_plan()
+    assert panel.state.planned.begun
+    session.image.scale = (0.4, 0.2, 0.1)
+    panel.update_plan()
+    assert not panel.state.planned.begun
+    # A run that fails before it begins leaves the note of the one that can go on.
+    session.choose_model(other)
+    notes = {path.name: path.read_text() for path in session.preferences.unfinished_folder.iterdir()}
+    panel.update_plan()
+    on_disk.unlink()
+    answer("Begin again")
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: not session.segmentation.is_active, timeout=LONG_MS)
+    assert session.segmentation.state == "failed"
+    assert {path.name: path.read_text() for path in session.preferences.unfinished_folder.iterdir()} == notes
+    assert len(notes) == 1
+    assert boxes_done(tmp_path / "result.zarr")
+
+
+def test_an_image_that_was_loaded_is_offered_too_and_a_cluster_finds_its_file(qtbot, opened, viewer, on_disk, tmp_path):
+    session = opened()
+    panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
+    session.image = add_layer(viewer, layer_data(load_if_small(read_volume(on_disk))))
+    assert session.volume().on_disk is None
+    panel.update_plan()
+    stopped_after_two(qtbot, session, panel, lambda: session.segmentation.cancel())
+    (offered,) = unfinished_runs(session.preferences.unfinished_folder)
+    assert offered.job.image == OnDisk(path=str(on_disk))
+    check_cluster(session.volume(), replace(panel.choices(), cluster="tcp://127.0.0.1:8786"))
+
+
+def test_where_the_devices_are_not_known_yet_it_begins_as_soon_as_they_are(qtbot, opened, viewer, on_disk, tmp_path):
+    first = opened()
+    stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
+    (offered,) = unfinished_runs(first.preferences.unfinished_folder)
+    session = opened()
+    panel = SegmentPanel(session)
+    qtbot.addWidget(panel.native)
+    known, session.devices = session.devices, None
+    session.going_on.emit(offered)
+    qtbot.waitUntil(lambda: "Asking the worker" in panel.state.planned.sentence, timeout=LONG_MS)
+    assert session.segmentation is None
+    session.devices = known or list_devices()
+    session.devices_changed.emit()
+    qtbot.waitUntil(lambda: session.segmentation is not None, timeout=LONG_MS)
+    qtbot.waitUntil(lambda: not session.segmentation.is_active, timeout=LONG_MS)
+    assert session.segmentation.state == "done"
+    # What the window had added is no choice of a person.
+    assert panel.form.also_set == f"Also set: tiles of {times(SPEC.tile_shape)} voxels."
+
+
+def test_what_another_version_has_begun_is_not_thrown_away_unasked(qtbot, opened, viewer, on_disk, tmp_path):
+    first = opened()
+    stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
+    head = tmp_path / "result.zarr.unfinished" / "run.json"
+    head.write_text(head.read_text().replace('"format_version": 1', '"format_version": 99'))
+    session = opened()
+    panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
+    asked = answer("Cancel")
+    panel.start.native.click()
+    assert "Throw that away" in asked[0]
+    assert boxes_done(tmp_path / "result.zarr")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from napari.components import ViewerModel
 
+from napari_unet3d.errors import SpecError
 from napari_unet3d.network.store import load_model
 from napari_unet3d.widgets.host.preferences import Preferences
 from napari_unet3d.widgets.layers.placing import is_time, place_of
@@ -14,6 +15,8 @@ from napari_unet3d.widgets.layers.volumes import layer_volume
 from napari_unet3d.widgets.panels.data.tab import DataPanel
 from napari_unet3d.widgets.panels.segment.tab import SegmentPanel
 from napari_unet3d.widgets.panels.train.tab import TrainPanel
+from napari_unet3d.widgets.runs.accepting import AcceptBrush
+from napari_unet3d.widgets.runs.annotating import new_annotation
 from napari_unet3d.widgets.runs.corrections import copy_found
 from napari_unet3d.widgets.runs.session import Session
 from tests.support.segmenting import segment
@@ -62,6 +65,7 @@ def test_the_result_of_one_time_point_lies_over_no_other_one(qtbot, session, vie
     panel.start.native.click()
     run = session.segmentation
     # Somebody looks elsewhere while it fills.
+    assert run.is_active
     show(viewer, 2)
     qtbot.waitUntil(lambda: not run.is_active, timeout=LONG_MS)
     layer = run.layer
@@ -70,6 +74,10 @@ def test_the_result_of_one_time_point_lies_over_no_other_one(qtbot, session, vie
     np.testing.assert_array_equal(layer.data[0], segment(MOVIE[1], load_model(models_folder / "small.unet3d")))
     np.testing.assert_allclose(layer.data_to_world((0, 4, 5, 6)), movie.data_to_world((1, 4, 5, 6)))
     assert layer_volume(layer).shape == (20, 50, 60)
+    # Nor is it accepted at another one, where it is not on the screen.
+    new_annotation(session, ("background", "object"))
+    with pytest.raises(SpecError, match="nothing to accept"):
+        AcceptBrush(session).take()
 
 
 def test_an_annotation_is_painted_at_its_time_point_alone(data, session, viewer):

@@ -111,21 +111,32 @@ def coarser_names(file: Any, name: str) -> list[str]:
     return [f"DataSet/ResolutionLevel {level}{channel}" for level in levels if level]
 
 
-def imaris_calibration(file: Any, shape: tuple[int, ...]) -> Calibration:
-    """Return the voxel size of a level, from the extent of the whole image, and the centre of its first voxel."""
+def imaris_calibration(file: Any, shape: tuple[int, ...], full: tuple[int, ...]) -> Calibration:
+    """Return the voxel size of a level, from the extent of the whole image, and the centre of its first voxel.
+
+    Parameters
+    ----------
+    file
+        An open file.
+    shape, full
+        (.., z, y, x) of the level, and of the image in full size.
+    """
     group = file.get("DataSetInfo/Image", getlink=True)
     attributes: Mapping[str, Any] = file["DataSetInfo/Image"].attrs if isinstance(group, h5py.HardLink) else {}
-    sizes, positions = {}, {}
-    for axis, number, n_voxels in zip("xyz", "012", reversed(shape[-3:]), strict=True):
+    sizes, positions, centres, lows = {}, {}, {}, []
+    for axis, number, n_voxels, n_full in zip("xyz", "012", shape[:-4:-1], full[:-4:-1], strict=True):
         low, high = (_number(attributes.get(f"Ext{end}{number}")) for end in ("Min", "Max"))
         if low is None or high is None:
             continue
         sizes[axis] = (high - low) / n_voxels
         positions[axis] = low + sizes[axis] / 2
-    # An image that begins at 0 has none of its own.
-    at_zero = all(abs(position - sizes[axis] / 2) < 1e-12 for axis, position in positions.items())
+        lows.append(low)
+        centres[axis] = (sizes[axis] - (high - low) / n_full) / 2
     unit = _text(attributes.get("Unit")) or ("um" if sizes else None)
-    return calibrate(sizes, unit, {} if at_zero else positions)
+    if any(abs(low) > 1e-12 for low in lows):
+        return calibrate(sizes, unit, positions)
+    # An image that begins at 0 has no position of its own: the centre of its first voxel in full size is 0.
+    return calibrate(sizes, unit, centres if any(centres.values()) else {})
 
 
 def _numbered(file: Any, group: str, kind: str, most: int) -> list[int]:

@@ -82,7 +82,8 @@ def _read_imaris(file: Any, path: Path, dataset: str | None, pick: Pick) -> Volu
     image = ImarisImage(file, path, (dataset or "").strip("/"))
     named = name_axes(where, image.shape, "tczyx", pick)
     data, notes = arrange(image, named, where, pick)
-    calibration = imaris_calibration(file, image.shape)
+    full = ImarisImage(file, path, "") if dataset else image
+    calibration = imaris_calibration(file, image.shape, full.shape)
     return Volume(data, calibration, notes=(*calibration.notes, *notes))
 
 

@@ -92,17 +92,19 @@ class Calibration:
         return z, y, x
 
     def coarser(self, factors: Sequence[float]) -> Calibration:
-        """Return the calibration of a smaller copy, whose voxels are `factors` (z, y, x) larger; what is unknown stays.
+        """Return the calibration of a smaller copy, whose voxels are `factors` (z, y, x) larger.
+
+        Sizes that are unknown stay so; unknown positions count from 0.
 
         Examples
         --------
         >>> coarser = calibrate({"x": 0.5, "y": 0.5}, "um", {"x": 7}).coarser((1, 2, 4))
         >>> coarser.sizes, coarser.positions
-        ((None, 1.0, 2.0), (None, None, 7.75))
+        ((None, 1.0, 2.0), (None, 0.25, 7.75))
         """
         z, y, x = (None if size is None else size * factor for size, factor in zip(self.sizes, factors, strict=True))
         kept = zip(self.positions, self.voxel_size, factors, strict=True)
-        at_z, at_y, at_x = (None if at is None else at + (factor - 1) / 2 * size for at, size, factor in kept)
+        at_z, at_y, at_x = (at if factor == 1 else (at or 0.0) + (factor - 1) / 2 * size for at, size, factor in kept)
         return replace(self, sizes=(z, y, x), positions=(at_z, at_y, at_x))
 
     def moved(self, corner: Sequence[int]) -> Calibration:

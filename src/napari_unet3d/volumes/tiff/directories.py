@@ -292,7 +292,13 @@ class TiffFile:
             if copies is None or level > directory.n_copies:
                 found.append(directory)
                 continue
-            offset = int(self.values_in(file, copies)[level - 1])
+            offsets = self.values_in(file, copies)
+            if len(offsets) < level:
+                raise VolumeError(
+                    f"{self.where} is damaged: it ends before the places of its smaller copies. "
+                    "Copy or download it again."
+                )
+            offset = int(offsets[level - 1])
             entries, _, n_bytes = self._entries(file, offset, directory.index)
             read_bytes += n_bytes + sum(self._outside(entries[tag]) for tag in _ADDRESSES & entries.keys())
             if read_bytes > self.n_bytes:
