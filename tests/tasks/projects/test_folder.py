@@ -13,7 +13,8 @@ import tifffile
 from napari_unet3d.errors import OutputError, ProjectError
 from napari_unet3d.tasks.projects.folder import Project, begin_project, find_projects
 from napari_unet3d.tasks.projects.recent import recent_projects, remember_project
-from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord, ProjectRecord, image_file
+from napari_unet3d.tasks.projects.record import AnnotationRecord, ImageRecord, ProjectRecord
+from napari_unet3d.volumes.paths import image_file
 
 VOXELS = np.arange(40 * 50 * 60, dtype=np.uint16).reshape(40, 50, 60)
 
