@@ -47,4 +47,4 @@ def test_the_demonstration_of_the_command_line_opens_a_window_and_leaves_no_proc
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "['neurons', 'neurons, true mask'] ['3D U-Net" in done.stdout
+    assert "['neurons', 'neurons, true mask'] ['Workbench (3D U-Net)" in done.stdout
