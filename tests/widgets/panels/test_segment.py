@@ -558,7 +558,9 @@ def test_a_stopped_run_gives_its_file_up_when_it_is_begun_anew(qtbot, panel, ses
     panel.form.place.value = tmp_path / "result.zarr"
     stopped(qtbot, panel, session)
     first = session.segmentation
+    asked = answer("Begin again")
     panel.anew.native.click()
+    assert len(asked) == 1
     assert session.segmentation is not first
     ended(qtbot, session)
     assert session.segmentation.state == "done"
