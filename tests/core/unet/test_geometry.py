@@ -189,10 +189,10 @@ def test_a_larger_input_never_costs_less(levels, steps, axis):
 
 @pytest.mark.parametrize("spec", [NetworkSpec(), NetworkSpec(filters=4), NetworkSpec(blocks=1, channels=3)], ids=str)
 def test_half_precision_nearly_halves_the_memory(spec):
-    # Not all of it: the image, the first convolution and the logits stay float32.
+    # Not all of it: the image, which may have several channels, the first convolution and the logits stay float32.
     for size in (spec.geometry.smallest[0], 132, 300):
         share = peak_bytes((size,) * 3, spec, bytes_per_value=2) / peak_bytes((size,) * 3, spec)
-        assert 0.5 < share < 0.85
+        assert 0.5 < share < 0.9
 
 
 def test_costs_refuse_a_shape_that_does_not_fit():
