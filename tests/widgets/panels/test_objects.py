@@ -64,7 +64,7 @@ def test_every_object_has_a_row_and_a_click_goes_there(panel, session, viewer, t
     assert run.layer.selected_label == 3
     centre = np.argwhere(labels == 3).mean(axis=0)
     np.testing.assert_allclose(viewer.dims.point, run.layer.data_to_world(centre), atol=0.16)
-    np.testing.assert_allclose(viewer.camera.center[1:], run.layer.data_to_world(centre)[1:], atol=1e-3)
+    np.testing.assert_allclose(viewer.scene.camera.center[1:], run.layer.data_to_world(centre)[1:], atol=1e-3)
     # Sorted otherwise, the same object is the selected one.
     table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
     (row,) = {index.row() for index in table.selectionModel().selectedRows()}

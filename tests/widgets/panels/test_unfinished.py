@@ -225,7 +225,9 @@ def test_an_image_that_was_loaded_is_offered_too_and_a_cluster_finds_its_file(qt
     check_cluster(session.volume(), replace(panel.choices(), cluster="tcp://127.0.0.1:8786"))
 
 
-def test_where_the_devices_are_not_known_yet_it_begins_as_soon_as_they_are(qtbot, opened, viewer, on_disk, tmp_path):
+def test_where_the_devices_are_not_known_yet_it_begins_as_soon_as_they_are(
+    qtbot, opened, viewer, on_disk, tmp_path, monkeypatch
+):
     first = opened()
     stopped_after_two(qtbot, first, panel_of(qtbot, first, viewer, on_disk, tmp_path), first.close)
     (offered,) = unfinished_runs(first.preferences.unfinished_folder)
@@ -233,6 +235,8 @@ def test_where_the_devices_are_not_known_yet_it_begins_as_soon_as_they_are(qtbot
     panel = SegmentPanel(session)
     qtbot.addWidget(panel.native)
     known, session.devices = session.devices, None
+    # Another window may have asked the worker already.
+    monkeypatch.setattr(session.engine, "devices", None)
     session.going_on.emit(offered)
     qtbot.waitUntil(lambda: "Asking the worker" in panel.state.planned.sentence, timeout=LONG_MS)
     assert session.segmentation is None

@@ -109,8 +109,8 @@ def show_point(viewer: ViewerModel, world: npt.NDArray[np.float64]) -> None:
     """
     first = viewer.dims.ndim - len(world)
     viewer.dims.point = (*viewer.dims.point[:first], *map(float, world))
-    centre = np.array(viewer.camera.center, float)
+    centre = np.array(viewer.scene.camera.center, float)
     for at, axis in enumerate(reversed(viewer.dims.displayed), start=1):
         if axis >= first:
             centre[-at] = world[axis - first]
-    viewer.camera.center = tuple(map(float, centre))
+    viewer.scene.camera.center = tuple(map(float, centre))
