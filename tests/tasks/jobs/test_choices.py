@@ -160,7 +160,7 @@ def test_labels_of_64_bits_are_mapped_by_their_meaning(tmp_path, capsys):
     image, labels = tmp_path / "i.tif", tmp_path / "l.h5"
     tifffile.imwrite(image, VALUES[0])
     with h5py.File(labels, "w") as file:
-        file["ids"] = np.where(VALUES[0] > 500, 2**63 + 5, 2**64 - 1).astype(np.uint64)
+        file["ids"] = np.where(VALUES[0] > 500, np.uint64(2**63 + 5), np.uint64(2**64 - 1))
     meanings = f"{2**64 - 1}=background,*=cell"
     words = ("train", "--image", image, "--labels", labels, "--output", tmp_path / "run", "--classes", meanings)
     code, message = _run(
