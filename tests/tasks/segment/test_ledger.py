@@ -18,12 +18,13 @@ from napari_unet3d.cli.report import left_facts
 from napari_unet3d.core.boxes import Box
 from napari_unet3d.core.normalize import Normalization
 from napari_unet3d.core.objects.clean_up import Cleanup
-from napari_unet3d.errors import OutputError
+from napari_unet3d.errors import EngineError, OutputError
 from napari_unet3d.network.machine.devices import select_device
 from napari_unet3d.network.store import save_model
 from napari_unet3d.tasks.driving import drive
 from napari_unet3d.tasks.events import Progress, Started, TileDone
-from napari_unet3d.tasks.segment.files import predict_file
+from napari_unet3d.tasks.segment.blocks import BlockRun
+from napari_unet3d.tasks.segment.files import check_apart, predict_file
 from napari_unet3d.tasks.segment.work.ledger import Ledger, folder_of, n_done
 from napari_unet3d.tasks.specs import PredictSpec
 from napari_unet3d.volumes import create_output, read_volume
@@ -303,3 +304,29 @@ def test_a_long_result_has_smaller_copies_that_a_strict_validator_takes(tmp_path
     assert whole.shape[:3] == shapes[0]
     factors = (2, 2, 2, 1)[: whole.ndim]
     np.testing.assert_array_equal(small, reduce_box(whole, factors, is_labels=kind == "labels"))
+
+
+def test_a_block_of_a_run_that_was_stopped_is_not_written(tmp_path):
+    store = tmp_path / "result.zarr"
+    run, later = (
+        BlockRun(key, None, SPEC, None, (1, 1, 1), (1, 1, 1), None, store)  # what is written is of no account here
+        for key in ("one", "two")
+    )
+    with run.permit():
+        run.check_permit()
+        with pytest.raises(EngineError, match="stopped meanwhile"):
+            later.check_permit()
+    with pytest.raises(EngineError, match="stopped meanwhile"):
+        run.check_permit()
+    with later.permit(), pytest.raises(EngineError, match="stopped meanwhile"):
+        run.check_permit()
+
+
+def test_a_result_does_not_replace_the_file_that_holds_the_array_it_is_made_from(tmp_path):
+    source = tmp_path / "image.zarr"
+    source.mkdir()
+    volume = Volume(np.zeros((2, 3, 4), np.uint8), path=f"{source}:1")
+    for target in (source, tmp_path):
+        with pytest.raises(OutputError, match="the volume to read from"):
+            check_apart(volume, target)
+    check_apart(volume, tmp_path / "other.zarr")
