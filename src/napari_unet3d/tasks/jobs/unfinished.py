@@ -1,4 +1,4 @@
-"""Segmentations into files that were begun and are not complete: a list that outlives the program, one small file each.
+"""Segmentations into files that were started and not finished: one small file for each, kept when the program ends.
 
 What is done lies beside the result; here is what job it was. A file may be lost: then the run is not offered, and
 `--resume` still goes on with it.
@@ -35,7 +35,7 @@ class UnfinishedRun:
     voxels
         How many are done.
     begun
-        When it was begun.
+        When it was started.
     """
 
     job: SegmentJob

@@ -96,7 +96,7 @@ class Segmentation(FollowedRun):
         self._n_written = 0
         self._changed_boxes: list[Box] = []
         self._goes_on, self._notes_in = goes_on, notes_in
-        self._noted: SegmentJob | None = None
+        self._to_note: SegmentJob | None = None
         self.objects: FoundObjects | None = None
         self._folder = TemporaryDirectory(prefix="unet3d-table-") if choices.has_instances else None
         self.table = None if self._folder is None else Path(self._folder.name) / "objects.csv"
@@ -158,7 +158,7 @@ class Segmentation(FollowedRun):
             spec = self.choices.spec.model_copy(update={"memory_bytes": memory_bytes})
             self.choices = replace(self.choices, spec=spec)
         self.n_done, self.phase, self._clock = 0, "segmenting", TileClock()
-        self._noted = job = self._job()
+        self._to_note = job = self._job()
         arrays: dict[str, Any] = dict(self.result.arrays)
         if job.image is None:
             arrays[IMAGE] = self.chosen.volume.data
@@ -186,11 +186,11 @@ class Segmentation(FollowedRun):
     def _has_begun(self) -> None:
         """From now on there is something to go on with; before, what an earlier run has left is untouched."""
         self._goes_on = True
-        if self._notes_in is not None and self._noted is not None:
+        if self._notes_in is not None and self._to_note is not None:
             # The table lies where it is lost with the program.
-            note = self._noted.model_copy(update={"table": None, "image": self.chosen.file})
+            note = self._to_note.model_copy(update={"table": None, "image": self.chosen.file})
             remember_unfinished(self._notes_in, note)
-            self._noted = None
+            self._to_note = None
 
     def release(self) -> None:
         """Give up the file that a stopped run has begun, so that another may begin it."""

@@ -112,7 +112,9 @@ class Curves:
     losses: list[float] = field(default_factory=list)
     scored: list[Validated] = field(default_factory=list)
     # The best of each of what is scored, with minus its step, among as many scores.
-    _best: dict[int, tuple[int, tuple[float, int] | None]] = field(default_factory=dict, init=False, repr=False)
+    _best: dict[int, tuple[int, tuple[float, int] | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of_history(cls, rows: Iterable[Mapping[str, str]], head: Head) -> Curves:
