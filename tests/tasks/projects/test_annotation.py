@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaozarrs
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +56,31 @@ def test_what_was_saved_is_read_again_whatever_was_painted_and_erased(folder, sh
     found[:] = 0
     assert again.save(found) == 0
     assert not KeptAnnotation(store.path).load().any()
+
+
+def test_it_is_stored_as_zarr_itself_would_store_it(tmp_path):
+    for dtype in ("uint8", "int32"):
+        labels = np.zeros((20, 30, 140), dtype)
+        labels[3, 4, 5:138] = 3
+        store = create(tmp_path, labels.shape, dtype)
+        store.save(labels)
+        peer = zarr.create_array(
+            tmp_path / f"peer-{dtype}",
+            data=labels,
+            chunks=(16, 30, 128),
+            compressors=[zarr.codecs.ZstdCodec(level=3, checksum=True)],
+            dimension_names=["z", "y", "x"],
+            zarr_format=3,
+        )
+        chunks = sorted(path.relative_to(store.path / "0") for path in (store.path / "0").rglob("c/*/*/*"))
+        found = zarr.open_array(store.path / "0", mode="r")
+        assert found.metadata == peer.metadata
+        peer_chunks = {path.relative_to(tmp_path / f"peer-{dtype}"): path.read_bytes() for path in _files(peer)}
+        assert {chunk: (store.path / "0" / chunk).read_bytes() for chunk in chunks} == peer_chunks
+
+
+def _files(array):
+    return sorted(Path(array.store.root).rglob("c/*/*/*"))
 
 
 def test_only_chunks_that_have_changed_are_written(tmp_path):

@@ -1,11 +1,15 @@
 """What is painted, on disk while it is painted: an OME-Zarr label image that is written chunk by chunk.
 
 Every chunk appears whole or not at all, and has a checksum. Only chunks whose voxels have changed are written.
+
+What is painted is saved at the very end of the program too, where zarr can write nothing: it needs threads, and Python
+3.12.0 and 3.12.1 start none by then. So a chunk, and what says how the array is stored, are written here, as the Zarr 3
+specification has them; zarr reads them.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import zlib
 from collections.abc import Iterator
 from itertools import product
@@ -16,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import ZstdCodec
+from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
 from napari_unet3d import atomic
@@ -27,6 +31,7 @@ from napari_unet3d.volumes.outputs.zarr import describe
 
 # Thin along z, because people paint slices.
 _CHUNK = (16, 128, 128)
+_ZSTD_LEVEL = 3
 
 
 class KeptAnnotation:
@@ -49,8 +54,13 @@ class KeptAnnotation:
         # Of what lies on the disk, by chunk; a chunk that is not here holds nothing but 0.
         self._sums: dict[tuple[int, ...], int] = {}
         try:
-            self._array: Any = zarr.open_array(LocalStore(path / "0"), mode="r+", zarr_format=3)
-        except Exception as error:  # zarr raises what its stores and codecs raise
+            found = json.loads((path / "0" / "zarr.json").read_bytes())
+            self._shape = tuple(int(size) for size in found["shape"])
+            self._steps = tuple(int(size) for size in found["chunk_grid"]["configuration"]["chunk_shape"])
+            self._dtype = np.dtype(found["data_type"])
+            if found["codecs"] != _describe_array(self._shape, self._dtype)["codecs"]:
+                raise ValueError(f"it is stored otherwise than this program does it: {found['codecs']}")
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise VolumeError(f"The annotation in {shown(path)} cannot be opened: {error}") from error
 
     @classmethod
@@ -86,16 +96,11 @@ class KeptAnnotation:
             partial = atomic.claim_partial(path)
             try:
                 partial.mkdir()
-                group = zarr.create_group(LocalStore(partial), zarr_format=3, attributes=attributes)
-                group.create_array(
-                    "0",
-                    shape=shape,
-                    chunks=_chunk_shape(shape),
-                    dtype=np.dtype(dtype),
-                    compressors=[ZstdCodec(level=3, checksum=True)],
-                    fill_value=0,
-                    dimension_names=["c", "z", "y", "x"][-len(shape) :],
-                )
+                (partial / "0").mkdir()
+                group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+                (partial / "zarr.json").write_text(json.dumps(group, indent=2))
+                array = _describe_array(shape, np.dtype(dtype))
+                (partial / "0" / "zarr.json").write_text(json.dumps(array, indent=2))
                 atomic.sync_tree(partial)
                 atomic.put_in_place(partial, path, overwrite=False)
             except BaseException:
@@ -111,13 +116,12 @@ class KeptAnnotation:
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the labels."""
-        return tuple(self._array.shape)
+        return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the number type of the labels."""
-        found: np.dtype[Any] = np.dtype(self._array.dtype)
-        return found
+        return self._dtype
 
     def load(self) -> npt.NDArray[Any]:
         """Return what is painted; what is saved later is compared with that.
@@ -129,7 +133,8 @@ class KeptAnnotation:
         """
         with self._lock:
             try:
-                labels = np.asarray(self._array[...])
+                array: Any = zarr.open_array(LocalStore(self.path / "0"), mode="r", zarr_format=3)
+                labels = np.asarray(array[...])
             except Exception as error:  # zarr raises what its codecs raise
                 raise VolumeError(f"The annotation in {shown(self.path)} cannot be read: {error}") from error
             sums = ((index, _checksum(labels[box])) for index, box in self._chunks())
@@ -151,7 +156,6 @@ class KeptAnnotation:
             If it cannot be written. What was written before stays.
         """
         n_painted = 0
-        written = []
         with self._lock, atomic.writing(self.path, 0):
             for index, box in self._chunks():
                 if index not in self._sums and not labels[box].any():
@@ -162,27 +166,48 @@ class KeptAnnotation:
                 total = _checksum(part)
                 if total == self._sums.get(index):
                     continue
-                self._array[box] = part
-                written.append(index)
+                self._write(index, part)
                 if total is None:
                     del self._sums[index]
                 else:
                     self._sums[index] = total
-            for index in written:
-                self._sync(index)
         return n_painted
 
-    def _sync(self, index: tuple[int, ...]) -> None:
-        """Make sure that a chunk is on the disk; one in which nothing is painted any more has no file."""
-        file = self.path / "0" / self._array.metadata.encode_chunk_key(index)
-        if file.is_file():
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
+    def _write(self, index: tuple[int, ...], part: npt.NDArray[Any]) -> None:
+        """Write a chunk, whole or not at all; one in which nothing is painted any more has no file."""
+        file = self.path.joinpath("0", "c", *map(str, index))
+        if not part.any():
+            file.unlink(missing_ok=True)
+            return
+        # Chunks at the end are as large as the others.
+        whole = np.zeros(self._steps, self._dtype.newbyteorder("<"))
+        whole[tuple(slice(size) for size in part.shape)] = part
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(file, Zstd(level=_ZSTD_LEVEL, checksum=True).encode(whole), overwrite=True)
 
     def _chunks(self) -> Iterator[tuple[tuple[int, ...], Slices]]:
-        shape, steps = self._array.shape, self._array.chunks
-        for index in product(*(range(-(-size // step)) for size, step in zip(shape, steps, strict=True))):
-            yield index, tuple(slice(at * step, (at + 1) * step) for at, step in zip(index, steps, strict=True))
+        sizes = zip(self._shape, self._steps, strict=True)
+        for index in product(*(range(-(-size // step)) for size, step in sizes)):
+            yield index, tuple(slice(at * step, (at + 1) * step) for at, step in zip(index, self._steps, strict=True))
+
+
+def _describe_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the metadata of a Zarr 3 array, ready for JSON."""
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(_chunk_shape(shape))}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [
+            {"name": "bytes"} | ({"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {}),
+            {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": True}},
+        ],
+        "attributes": {},
+        "dimension_names": ["c", "z", "y", "x"][-len(shape) :],
+    }
 
 
 def _chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
