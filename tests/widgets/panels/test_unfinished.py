@@ -36,6 +36,15 @@ VOLUME = np.random.default_rng(0).integers(0, 3000, (40, 61, 92)).astype(np.uint
 SPEC = PredictSpec(tile_shape=(60, 60, 60), device="cpu", cleanup=Cleanup(high=0.5, low=0.5, min_voxels=3))
 
 
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory):
+    """Return a folder with a model that takes seconds for the volume: a run is stopped in its middle, not at its end."""
+    folder = tmp_path_factory.mktemp("models")
+    scaled = Normalization(kind="fixed", offset=0, scale=1 / 3000)
+    save_model(random_model(blocks=1, filters=10, normalization=scaled, seed=1), folder / "small.unet3d")
+    return folder
+
+
 @pytest.fixture
 def on_disk(tmp_path):
     path = tmp_path / "neurons.ome.tif"
