@@ -29,14 +29,36 @@ def known(targets):
 
 
 def test_whole_slices_are_held_out_where_slices_are_painted():
-    split = hold_out([slices([17, 48, 77])], gap=(20, 20, 20))
+    split = hold_out([slices([17, 37, 57, 77, 97])], gap=(10, 20, 20))
     ((number, box),) = split.boxes
     assert number == 0
     assert box.y == box.x == (0, 60)
     assert split.held_out[0].planes == (box.z[0],)
-    assert len(split.training[0].planes) == 2
+    assert len(split.training[0].planes) == 4
     assert split.n_held_out == 3600
     assert split.note == f"Slice {box.z[0]} is kept for the score (3,600 voxels)."
+
+
+@pytest.mark.parametrize("planes", [[17, 77], [17, 48, 77], [10, 40, 70, 100]])
+def test_of_few_slices_only_a_part_of_one_is_held_out(planes):
+    split = hold_out([slices(planes)], gap=(9, 20, 20))
+    ((_, box),) = split.boxes
+    assert split.held_out[0].planes == (box.z[0],)
+    assert 0.08 <= split.n_held_out / (3600 * len(planes)) <= 0.14
+    # All slices still teach, and of one of them what lies beyond the gap.
+    assert split.training[0].planes == tuple(planes)
+    assert split.training[0].n_voxels > 3600 * (len(planes) - 1)
+    assert split.note.startswith(f"Slice {box.z[0]}, ")
+
+
+def test_the_part_that_is_held_out_holds_about_as_many_objects_as_the_rest():
+    labels = np.zeros((101, 60, 60), np.uint8)
+    labels[17] = labels[77] = 1
+    # Objects in one half of the slices, and a few voxels elsewhere.
+    labels[17, 30:, ::3] = labels[77, 30:, ::3] = 2
+    labels[17, 0, :25] = 2
+    ((_, box),) = hold_out([read_targets(labels, MEANINGS)], gap=(9, 10, 10)).boxes
+    assert box.y != (0, 15)
 
 
 @pytest.mark.parametrize(

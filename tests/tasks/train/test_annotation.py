@@ -41,7 +41,7 @@ def test_from_reading_to_training_each_plane_is_read_once():
     assert set(read.n_read) == {1}
     assert data.volumes[0].targets is annotation.targets[0]
     assert annotation.counts == ({0: 58 * 64, 1: 64, 2: 64},)
-    assert annotation.painted == Painted(NAMES, (64, 64), True, 1, (1.0, 1.0, 1.0))
+    assert annotation.painted == Painted(NAMES, (64, 64), True, 1, (1.0, 1.0, 1.0), 26)
 
 
 def test_a_complete_mask_of_0_and_1_needs_no_words_and_all_else_is_asked():

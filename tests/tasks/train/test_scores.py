@@ -265,7 +265,7 @@ def test_the_end_of_a_run_names_the_best_model_only_where_there_is_one(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("interval", "floor"), [((0.6, 0.8), 0.6), ((np.nan, np.nan), 0.7), ((0.75, 0.9), 0.7), ((-0.1, 0.9), -0.1)]
+    ("interval", "floor"), [((0.6, 0.8), 0.6), ((np.nan, np.nan), 0.6), ((0.75, 0.9), 0.7), ((-0.1, 0.9), -0.1)]
 )
 def test_a_later_model_takes_the_place_of_the_best_unless_it_is_clearly_worse(interval, floor):
     scores = HeldOutScores(0.3, {"dice": (0.8, 0.6)}, (5, 5), (0.5, 0.5), ((0, 1), (0, 1)), interval)

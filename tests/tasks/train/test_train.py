@@ -92,7 +92,9 @@ def weights_of(path):
 
 
 def test_it_learns_what_is_painted_and_is_scored_on_what_is_held_out():
-    result, events = run_to_end(train(with_changes(steps=80, validate_every=20, augment=PRESETS["nothing"]), [PAIR]))
+    whole = (HeldOutBox(box=Box((52, 53), (0, 64), (0, 64))),)
+    spec = with_changes(steps=80, validate_every=20, augment=PRESETS["nothing"], validation=whole)
+    result, events = run_to_end(train(spec, [PAIR]))
     scores = [event for event in events if isinstance(event, Validated)]
     losses = [event.loss for event in events if isinstance(event, StepDone)]
     assert len(losses) == 80

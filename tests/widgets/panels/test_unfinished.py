@@ -38,7 +38,7 @@ SPEC = PredictSpec(tile_shape=(60, 60, 60), device="cpu", cleanup=Cleanup(high=0
 
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory):
-    """Return a folder with a model that takes seconds for the volume: a run is stopped in its middle, not at its end."""
+    """Return a folder with a model that takes seconds for the volume, so that a run is stopped in its middle."""
     folder = tmp_path_factory.mktemp("models")
     scaled = Normalization(kind="fixed", offset=0, scale=1 / 3000)
     save_model(random_model(blocks=1, filters=10, normalization=scaled, seed=1), folder / "small.unet3d")

@@ -1,9 +1,10 @@
 """Which annotation is held out, so that a score says something about what the network has not seen.
 
-What is held out is a range of planes across one axis, whole slices where slices are painted and one can be spared, or
-a whole volume where there are several. Between it and what is trained on lies a gap as wide as the network sees
-(`Geometry.reach`), so that, but for what augmentation moves, no held-out voxel was part of the input around a voxel
-that was learnt. Where that leaves too little, nothing is held out, and it is said.
+What is held out is a range of planes across one axis, whole slices where slices are painted and one can be spared, a
+part of a slice where there are few of them, or a whole volume where there are several. Between it and what is trained
+on lies a gap as wide as the network sees (`Geometry.reach`), so that, but for what augmentation moves, no held-out
+voxel was part of the input around a voxel that was learnt. Where that leaves too little, nothing is held out, and it is
+said.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from napari_unet3d.words import per_axis
 # The share of the annotation that is held out if it can be, and how much may be: less says little, more is missed.
 SHARE = 0.2
 _LEAST, _MOST = 0.08, 0.5
+# Of the annotation, where a whole slice would be more than could be spared: part of one is held out.
+_SPARED, _SHARE_OF_PART = 0.2, 0.12
 # The gap may cost so much that this share is left to learn from.
 _LEAST_TO_LEARN = 0.4
 # What the note of a split says that holds something out.
@@ -119,10 +122,15 @@ def hold_out(volumes: Sequence[Targets], gap: Shape, images: Sequence[str] | Non
         first = groups[chosen][0]
         return hold_boxes_out(volumes, [(first, Box.whole(volumes[first].shape))], (0, 0, 0), images)
     total = np.sum([targets.counts for targets in volumes], axis=0)
-    profiles = {(group[0], axis): _profile([volumes[i] for i in group], axis) for group in groups for axis in range(3)}
-    # Whole slices where slices are painted; where that leaves too little, across them.
+    own = {group[0]: [volumes[i] for i in group] for group in groups}
+    profiles = {(number, axis): _profile(group, axis) for number, group in own.items() for axis in range(3)}
+    # Whole slices where slices are painted, or parts of them; where that leaves too little, across them.
     slices = {key: profile for key, profile in profiles.items() if is_slicewise(profile) and np.sum(profile.any(1)) > 1}
-    candidates = _candidates(slices or profiles, total, gap) or _candidates(profiles, total, gap)
+    shapes = {number: group[0].shape for number, group in own.items()}
+    candidates = _ranges_of(slices, shapes, total, gap) or _ranges_of(profiles, shapes, total, gap)
+    for found in [found for found in candidates if slices and found.share > _SPARED]:
+        if parts := _parts(found, own[found.volume], total, gap):
+            candidates = [*(other for other in candidates if other is not found), *parts]
     if not candidates:
         return hold_nothing_out(
             volumes,
@@ -131,10 +139,18 @@ def hold_out(volumes: Sequence[Targets], gap: Shape, images: Sequence[str] | Non
             "annotate more, farther away, to get them.",
         )
     # What is nearest to the wanted share with the least lost in the gap.
-    _, number, axis, planes = min(candidates)
-    interval = [(0, n) for n in volumes[number].shape]
-    interval[axis] = planes
-    return hold_boxes_out(volumes, [(number, Box(*interval))], gap, images)
+    best = min(candidates, key=lambda found: (found.badness, found.volume, found.box))
+    return hold_boxes_out(volumes, [(best.volume, best.box)], gap, images)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What could be held out: how bad that is, of which volume, where, and which share of all annotation it is."""
+
+    badness: float
+    volume: int
+    box: Box
+    share: float
 
 
 def _note(volumes: Sequence[Targets], boxes: Sequence[tuple[int, Box]], n: int) -> str:
@@ -179,15 +195,45 @@ def _whole_volume(groups: Sequence[Sequence[Targets]]) -> int | None:
     return min(options)[1] if options else None
 
 
-def _candidates(
-    profiles: Mapping[tuple[int, int], npt.NDArray[np.int64]], total: npt.NDArray[np.int64], gap: Shape
-) -> list[tuple[float, int, int, tuple[int, int]]]:
-    """Return (how bad, volume, axis, planes) of what could be held out."""
-    return [
-        (badness, number, axis, planes)
-        for (number, axis), profile in profiles.items()
-        for badness, planes in _ranges(profile, total, gap[axis])
-    ]
+def _ranges_of(
+    profiles: Mapping[tuple[int, int], npt.NDArray[np.int64]],
+    shapes: Mapping[int, Shape],
+    total: npt.NDArray[np.int64],
+    gap: Shape,
+) -> list[_Candidate]:
+    """Return the ranges of planes that could be held out."""
+    found = []
+    for (number, axis), profile in profiles.items():
+        for badness, share, planes in _ranges(profile, total, gap[axis]):
+            interval = list(Box.whole(shapes[number]))
+            interval[axis] = planes
+            found.append(_Candidate(badness, number, Box(*interval), share))
+    return found
+
+
+def _parts(whole: _Candidate, group: Sequence[Targets], total: npt.NDArray[np.int64], gap: Shape) -> list[_Candidate]:
+    """Return the parts of a slice that could be held out: from either end along each axis of its plane."""
+    inside = [targets.within([whole.box]) for targets in group]
+    own = np.sum([targets.counts for targets in group], axis=0)
+    wanted = _SHARE_OF_PART * total.sum()
+    found = []
+    for axis in (axis for axis in range(3) if whole.box[axis] == (0, group[0].shape[axis])):
+        sums = np.concatenate([[0], np.cumsum(_profile(inside, axis).sum(axis=1))])
+        low = int(np.searchsorted(sums, wanted))
+        high = int(np.searchsorted(sums, sums[-1] - wanted, side="right")) - 1
+        for planes in ((0, low), (high, len(sums) - 1)):
+            interval = list(whole.box)
+            interval[axis] = planes
+            box = Box(*interval)
+            held = np.sum([targets.within([box]).counts for targets in inside], axis=0)
+            left = total - np.sum([targets.within([box.grown(gap)]).counts for targets in group], axis=0)
+            if _is_enough(held, left, total, own):
+                share = float(held.sum() / total.sum())
+                wasted = 1 - share - float(left.sum() / total.sum())
+                # A part with hardly any objects says little about them.
+                unlike = float(np.abs(held / held.sum() - total / total.sum()).sum() / 2)
+                found.append(_Candidate(abs(share - SHARE) + wasted + unlike, whole.volume, box, share))
+    return found
 
 
 def _profile(group: Sequence[Targets], axis: int) -> npt.NDArray[np.int64]:
@@ -198,8 +244,8 @@ def _profile(group: Sequence[Targets], axis: int) -> npt.NDArray[np.int64]:
 
 def _ranges(
     profile: npt.NDArray[np.int64], total: npt.NDArray[np.int64], gap: int
-) -> list[tuple[float, tuple[int, int]]]:
-    """Return (how bad, planes) of what could be held out across the axis of a profile."""
+) -> list[tuple[float, float, tuple[int, int]]]:
+    """Return (how bad, share, planes) of what could be held out across the axis of a profile."""
     before = np.vstack([np.zeros_like(profile[:1]), np.cumsum(profile, axis=0)])
     found = np.flatnonzero(profile.any(axis=1))
     if not len(found):
@@ -222,7 +268,7 @@ def _ranges(
         if _is_enough(held, left, total, before[-1]):
             share = float(held.sum() / total.sum())
             wasted = float((lost - held).sum() / total.sum())
-            options.append((abs(share - SHARE) + wasted, (start, stop)))
+            options.append((abs(share - SHARE) + wasted, share, (start, stop)))
     return options
 
 

@@ -57,7 +57,7 @@ class KeptAnnotation:
             found = json.loads((path / "0" / "zarr.json").read_bytes())
             self._shape = tuple(int(size) for size in found["shape"])
             self._steps = tuple(int(size) for size in found["chunk_grid"]["configuration"]["chunk_shape"])
-            self._dtype = np.dtype(found["data_type"])
+            self._dtype: np.dtype[Any] = np.dtype(found["data_type"])
             if found["codecs"] != _describe_array(self._shape, self._dtype)["codecs"]:
                 raise ValueError(f"it is stored otherwise than this program does it: {found['codecs']}")
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -74,6 +74,9 @@ class Painted:
         Slices along z are annotated one by one.
     channels, voxel_size
         Of the first image.
+    depth
+        Planes from the first annotated one to the last, in the annotation where they are most; None where that is not
+        known.
     """
 
     class_names: tuple[str, ...]
@@ -81,6 +84,7 @@ class Painted:
     is_slicewise: bool = False
     channels: int = 1
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    depth: int | None = None
 
     @classmethod
     def of(
@@ -93,7 +97,9 @@ class Painted:
         """Return it from the profiles along z of all labels, (n, classes) each: see `Targets.profile`, `Survey`."""
         voxels = np.sum([profile.sum(axis=0) for profile in profiles], axis=0)
         slicewise = any(is_slicewise(profile) for profile in profiles)
-        return cls(class_names, tuple(voxels.tolist()), slicewise, channels, voxel_size)
+        found = [np.flatnonzero(profile.any(axis=1)) for profile in profiles]
+        depth = max((int(planes[-1] - planes[0]) + 1 for planes in found if len(planes)), default=None)
+        return cls(class_names, tuple(voxels.tolist()), slicewise, channels, voxel_size, depth)
 
     @property
     def doubts(self) -> tuple[str, ...]:

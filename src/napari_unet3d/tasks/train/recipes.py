@@ -17,7 +17,7 @@ FINE_TUNING_RATE = 5e-4
 # A class with this share of what is painted has its plain weight, and none weighs more than so many times that.
 _COMMON, _LARGEST_WEIGHT = 0.2, 10.0
 # Voxels of the output of a patch along each axis: enough around a voxel, and many steps per minute without a GPU.
-_CUBE_OUTPUT, _SLICE_OUTPUT = 44, 84
+_SLICE_OUTPUT, _CUBE_OUTPUT, _ORIGINAL_OUTPUT = 44, 28, 44
 
 
 def advised_network(preset: str | None, painted: Painted) -> tuple[NetworkSpec, str]:
@@ -71,7 +71,7 @@ def recipe(preset: str | None, network: NetworkSpec, painted: Painted) -> dict[s
         # Weighted cross-entropy and Dice, a constant learning rate, nothing averaged or clipped, the whole range.
         return {
             "augment": PRESETS[preset],
-            "patch": _patch(network, is_slicewise=False),
+            "patch": network.geometry.input_shape_for((_ORIGINAL_OUTPUT,) * 3),
             "class_weights": (1.0, *(5.0,) * (network.classes - 1)),
             "cross_entropy_share": 0.7,
             "optimizer": "adam",
@@ -85,7 +85,7 @@ def recipe(preset: str | None, network: NetworkSpec, painted: Painted) -> dict[s
     if preset is None:
         # Turned about z, a painted plane stays in the plane; and so does the resolution of thick slices.
         preset = "anisotropic stack" if is_slicewise else suggested_preset(painted.voxel_size)
-    patch, weights = _patch(network, is_slicewise), _weights(painted)
+    patch, weights = _patch(network, painted), _weights(painted)
     return {
         "augment": PRESETS[preset],
         "patch": patch,
@@ -110,10 +110,10 @@ def _weights(painted: Painted) -> tuple[float, ...]:
     return tuple(weights)
 
 
-def _patch(network: NetworkSpec, is_slicewise: bool) -> Shape:
-    """Return what goes into the network: around a painted plane thin, otherwise a cube."""
+def _patch(network: NetworkSpec, painted: Painted) -> Shape:
+    """Return what goes into the network: around a painted plane thin, otherwise no deeper than what is annotated."""
     geometry = network.geometry
-    if is_slicewise:
+    if painted.is_slicewise:
         _, y, x = geometry.input_shape_for((1, _SLICE_OUTPUT, _SLICE_OUTPUT))
         return geometry.smallest[0], y, x
-    return geometry.input_shape_for((_CUBE_OUTPUT,) * 3)
+    return geometry.input_shape_for((min(_CUBE_OUTPUT, painted.depth or _CUBE_OUTPUT), _CUBE_OUTPUT, _CUBE_OUTPUT))

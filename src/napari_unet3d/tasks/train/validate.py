@@ -25,6 +25,8 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 MAX_TILES = 16
 # Intervals rest on blocks of about so many voxels a side; so many in a tile bound the memory of their sums.
 _BLOCK, _MAX_BLOCKS = 16, 512
+# How far below another score one must be to be clearly worse, where too little is held out for an interval.
+_UNSURE = 0.1
 
 Logits = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
@@ -70,8 +72,11 @@ class HeldOutScores:
     @property
     def floor(self) -> float:
         """Return the rank below which another model is clearly worse: the lower end of the interval, if it is known."""
+        if self.rank < 0:
+            # A loss, which has no interval.
+            return self.rank
         low = self.mean_interval[0]
-        return self.rank if math.isnan(low) else min(low, self.rank)
+        return self.rank - _UNSURE if math.isnan(low) else min(low, self.rank)
 
 
 class ValidationSet:
