@@ -188,6 +188,21 @@ def test_a_start_again_that_is_thought_better_of_leaves_everything_as_it_was(qtb
     assert boxes_done(tmp_path / "result.zarr") == boxes
 
 
+def test_a_file_that_appeared_meanwhile_is_not_replaced_unasked(qtbot, opened, viewer, on_disk, tmp_path):
+    session = opened()
+    panel = panel_of(qtbot, session, viewer, on_disk, tmp_path)
+    stopped_after_two(qtbot, session, panel, lambda: session.segmentation.cancel())
+    qtbot.waitUntil(lambda: panel.start.text.startswith("Go on"), timeout=LONG_MS)
+    other = tmp_path / "result.zarr" / "somebody's"
+    other.parent.mkdir()
+    other.touch()
+    asked = answer("Cancel")
+    panel.start.native.click()
+    assert len(asked) == 1
+    assert session.segmentation.state == "stopped"
+    assert other.exists()
+
+
 def test_another_model_or_volume_does_not_go_on_and_the_offer_stays_as_it_was(
     qtbot, opened, viewer, on_disk, tmp_path, models_folder
 ):

@@ -301,6 +301,9 @@ class SegmentPanel(Container):
         try:
             volume, choices = session.volume(), self.choices()
             if run is not None and not anew and run.state in ("stopped", "failed") and self._is_same(run):
+                # Somebody may have written there since it was stopped.
+                if choices.path is not None and not confirm_replacing(self.native, choices.path):
+                    return
                 run.start(shown_box(session.viewer, volume), memory_bytes=choices.spec.memory_bytes)
                 return
             check_channels(choices.card.network, volume.volume.n_channels)
