@@ -34,7 +34,7 @@ def optimizer_named(name: str, clip_norm: float) -> keras.optimizers.Optimizer:
     if name == "adam":
         return keras.optimizers.Adam(0.0, global_clipnorm=clip_norm)
     if name == "muon":
-        return ConvolutionMuon(0.0, global_clipnorm=clip_norm, weight_decay=_DECAY, adam_weight_decay=None)
+        return ConvolutionMuon(0.0, global_clipnorm=clip_norm, weight_decay=_DECAY, adam_weight_decay=_DECAY)
     raise ValueError(f"there is no optimizer {name!r}; choose one of adam, muon")
 
 
@@ -42,11 +42,15 @@ class ConvolutionMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras has
     """Muon for convolutions: the step of a kernel is its momentum, made orthogonal as a matrix (offsets x in, out).
 
     All directions of a kernel learn equally fast, however weak their gradients are. Biases and the layer that makes the
-    logits learn by Adam, as its authors would have it.
+    logits learn by Adam, as its authors would have it. All kernels decay, those of the logits too, which keeps the
+    network from being too sure of little annotation; biases do not.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:
         return len(variable.shape) != 5 or "logits" in variable.path
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        return len(variable.shape) == 5
 
     def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
         self.assign_add(m, ops.add(gradient, m * (self.momentum - 1)))
