@@ -55,9 +55,7 @@ def build_unet(spec: NetworkSpec, *, dtype: str | keras.DTypePolicy = "float32")
             if not rises:
                 x = layers.Dropout(spec.dropout, dtype=dtype, name="bottleneck_dropout")(x)
             rises = True
-            x = _ConvTranspose(
-                layer.channels_out, layer.kernel, strides=layer.factor, dtype=dtype, name=layer.name
-            )(x)
+            x = _ConvTranspose(layer.channels_out, layer.kernel, strides=layer.factor, dtype=dtype, name=layer.name)(x)
         else:
             x = layers.Conv3D(layer.channels_out, layer.kernel, dtype="float32", name=layer.name)(x)
     return keras.Model(image, x, name="unet3d")

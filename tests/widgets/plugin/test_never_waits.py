@@ -209,5 +209,6 @@ def test_curves_of_any_length_are_drawn_in_time(qtbot, n):
         watch.lap()
         QApplication.processEvents()
         watch.lap()
-        drawn += watch.taken
-    assert max(one.busy for one in drawn) < LIMIT
+        drawn.append([one.busy for one in watch.taken])
+    # The same five times: the least is what it takes, the rest is what else the processor does.
+    assert np.min(drawn, axis=0).max() < LIMIT
