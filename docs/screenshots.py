@@ -97,16 +97,16 @@ def take_training(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
     session.annotation.look_again(annotation)
     wait(lambda: len(session.annotation.of(session.labels).counts) == 3, seconds=30)
     workbench.show_tab("Train")
-    panel.form.steps.value, panel.form.every.value = 400, 20
-    wait(lambda: panel.spec is not None and panel.spec.steps == 400, seconds=30)
+    panel.form.steps.value, panel.form.every.value = 1000, 50
+    wait(lambda: panel.spec is not None and panel.spec.steps == 1000, seconds=30)
     save(viewer, folder / "train-ready.png")
     panel.start.native.click()
     run = session.training
-    wait(lambda: run.step >= 100, seconds=600)
+    wait(lambda: run.step >= 500, seconds=600)
     viewer.dims.set_point(0, annotation.data_to_world((LOOKED_AT, 0, 0))[0])
     last = run.previewed
     wait(lambda: run.previewed not in (None, last) and run.previewed.z[0] <= LOOKED_AT < run.previewed.z[1], seconds=60)
-    wait(lambda: run.step >= 130, seconds=600)
+    wait(lambda: run.step >= 560, seconds=600)
     save(viewer, folder / "train-running.png")
     panel.stop.native.click()
     wait(lambda: not run.is_active, seconds=60)
