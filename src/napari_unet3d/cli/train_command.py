@@ -76,7 +76,7 @@ def train(
         str | None, typer.Option(metavar="N or Z,Y,X", help="Size of the patch that goes into the network, in voxels.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Patches per step, by default 1.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Largest number of steps, by default 2000.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Largest number of steps, by default 1000.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed for weights, dropout and patches.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate; it rises to this value and then decays.")

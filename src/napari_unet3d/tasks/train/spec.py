@@ -72,7 +72,7 @@ class TrainSpec(Spec):
     normalization: Normalization = Normalization(kind="background", spread=None)
     patch: Shape
     batch: _Count = 1
-    steps: _Count = 2000
+    steps: _Count = 1000
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     augment: AugmentSpec = AugmentSpec()
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
@@ -84,7 +84,7 @@ class TrainSpec(Spec):
     class_weights: tuple[float, ...] | None = None
     cross_entropy_share: float = Field(default=1.0, ge=0, le=1)
     validation: Literal["auto", "none"] | tuple[HeldOutBox, ...] = "auto"
-    validate_every: _Count = 100
+    validate_every: _Count = 50
     patience: _Count | None = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|gpu(:\d+)?)$")
 
