@@ -66,7 +66,7 @@ def _add_bias(x: Any, bias: Any) -> Any:
     """Add a bias whose gradient is a true sum.
 
     TensorFlow's own gradient adds up in the type of the activations. In bfloat16, which has 8 bits, a sum stops growing
-    after a few hundred voxels: half of it was missing for a patch, and training lost more than bfloat16 gave.
+    after a few hundred voxels: up to half of it was missing for a patch.
     """
 
     def gradients(upstream: Any) -> Any:

@@ -166,19 +166,18 @@ class KeptAnnotation:
                 total = _checksum(part)
                 if total == self._sums.get(index):
                     continue
-                self._write(index, part)
+                file = self.path.joinpath("0", "c", *map(str, index))
                 if total is None:
+                    # A chunk in which nothing is painted any more has no file.
+                    file.unlink(missing_ok=True)
                     del self._sums[index]
                 else:
+                    self._write(file, part)
                     self._sums[index] = total
         return n_painted
 
-    def _write(self, index: tuple[int, ...], part: npt.NDArray[Any]) -> None:
-        """Write a chunk, whole or not at all; one in which nothing is painted any more has no file."""
-        file = self.path.joinpath("0", "c", *map(str, index))
-        if not part.any():
-            file.unlink(missing_ok=True)
-            return
+    def _write(self, file: Path, part: npt.NDArray[Any]) -> None:
+        """Write a chunk, whole or not at all."""
         # Chunks at the end are as large as the others.
         whole = np.zeros(self._steps, self._dtype.newbyteorder("<"))
         whole[tuple(slice(size) for size in part.shape)] = part
