@@ -142,6 +142,46 @@ def test_the_unit_of_an_elastic_displacement(unit, expected):
     assert flat[..., 1].any()
 
 
+@pytest.mark.parametrize("unit", ["voxels", "finest voxels", "physical"])
+@given(sides=st.tuples(*(st.integers(2, 200),) * 3), spacing=st.floats(12, 100), seed=st.integers(0, 1 << 30))
+def test_a_patch_is_bent_alike_whatever_its_size(unit, sides, spacing, seed):
+    frame = PatchFrame(shape=sides, voxel_size=(0.3, 0.1, 0.1))
+    elastic = {"spacing": spacing, "sigma": 1, "unit": unit}
+    nodes = drawn(seed, frame, elastic=elastic).deformation.nodes
+    in_voxels = {"voxels": (1, 1, 1), "finest voxels": (1 / 3, 1, 1), "physical": (1 / 0.3, 10, 10)}[unit]
+    gaps = [
+        (n - 1) / (lines - 1) / (spacing * by) for n, lines, by in zip(sides, nodes.shape, in_voxels, strict=False)
+    ]
+    # A gap between nodes is one between lines, or less of it where the patch is shorter.
+    assert max(gaps) <= 1 + 1e-9
+    assert all(gap > 0.5 or lines == 2 for gap, lines in zip(gaps, nodes.shape, strict=False))
+    for axis, gap in enumerate(gaps):
+        # From one node to the next a part of the way from one line to the next.
+        steps = np.diff(nodes, axis=axis) / in_voxels
+        assert np.abs(steps).max() <= gap * 2 * 6
+
+
+def test_a_thin_patch_is_hardly_slanted():
+    frame = PatchFrame(shape=(18, 84, 84))
+    slants = []
+    for seed in range(200):
+        nodes = drawn(seed, frame, elastic={"spacing": 48, "sigma": 4, "axes": ("y", "x")}).deformation.nodes
+        assert nodes.shape == (2, 3, 3, 3)
+        slants.append(np.diff(nodes[:, 0, 0, 1:], axis=0))
+    # Of lines 48 voxels apart, it sees 17 / 48 of their difference.
+    assert np.std(slants) == pytest.approx(4 * 2**0.5 * 17 / 48, rel=0.15)
+
+
+def test_the_field_of_the_original_lies_on_five_lines_of_its_cube():
+    frame = PatchFrame(shape=(220, 220, 220))
+    choices = PRESETS["as the original"].elastic
+    spaced, lines = (
+        drawn(3, frame, elastic=part.model_dump()).deformation.nodes
+        for part in (choices, choices.model_copy(update={"lines": 5}))
+    )
+    np.testing.assert_allclose(spaced, lines, atol=1e-12)
+
+
 def test_shifted_slices_move_image_and_labels_alike_and_missing_ones_only_the_image():
     shifted = drawn(4, shifted_slices={"number": (2, 2), "voxels": 3})
     image, labels = augment_image(shifted, IMAGE), augment_labels(shifted, LABELS)

@@ -253,15 +253,16 @@ def test_image_and_labels_with_a_fourth_axis_are_taken_at_one_position(session, 
 
 
 def test_what_is_typed_on_the_way_to_a_number_is_no_error(panel, qtbot):
-    lines = panel.form.parts["elastic"].fields["lines"].widgets[0]
+    spacing = panel.form.parts["elastic"].fields["spacing"].widgets[0]
     gain = panel.form.parts["gain"].fields["factor"].widgets[0]
-    assert (lines.min, lines.max) == (2, 64)
+    assert "lines" not in panel.form.parts["elastic"].fields
+    assert spacing.min > 0
     assert gain.min > 0
-    lines.native.setFocus()
-    lines.native.selectAll()
-    qtbot.keyClicks(lines.native, "12")
-    qtbot.keyClick(lines.native, Qt.Key.Key_Return)
-    assert panel.form.spec.elastic.lines == 12
+    spacing.native.setFocus()
+    spacing.native.selectAll()
+    qtbot.keyClicks(spacing.native, "12")
+    qtbot.keyClick(spacing.native, Qt.Key.Key_Return)
+    assert panel.form.spec.elastic.spacing == 12
     assert panel.preview.enabled
 
 
@@ -336,14 +337,14 @@ def test_a_slider_sets_the_numbers_behind_it_and_shows_them(qtbot):
     form.native.show()
     form.show_voxel_size(0.2, "um")
     elastic = form.parts["elastic"]
-    strong, fine = elastic.sliders
-    assert strong._words.value == "1.2 um"
+    strong, wide = elastic.sliders
+    assert (strong._words.value, wide._words.value) == ("0.8 um", "9.6 um")
     assert not elastic.fields["sigma"].native_row.native.isVisible()
     strong.slider.value = 10
     assert strong._words.value == "2 um"
     assert (len(changes), changes[-1].elastic.sigma) == (1, 10)
-    fine.slider.value = 7.2
-    assert changes[-1].elastic.lines == 7
+    wide.slider.value = 64
+    assert changes[-1].elastic.spacing == 64
     form.parts["gain"].sliders[0].slider.value = 1.0
     assert changes[-1].gain.factor == (0.5, 2.0)
     # The other way round: a number that is typed moves the slider.

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Axis = Literal["z", "y", "x"]
+# Of the grid of an elastic displacement, along an axis.
+MOST_LINES = 64
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -115,18 +117,23 @@ class Elastic(Part):
 
     Attributes
     ----------
+    spacing
+        Between the lines of the grid, along all axes. A thin or small patch is bent as little as its part of a large
+        one.
     lines
-        Grid lines per axis; the first and the last lie on the border of the patch.
+        Lines of the grid along each axis in place of a spacing, the first and the last on the border of the patch: the
+        smaller the patch, the more it is bent. Earlier versions had them; None goes by `spacing`.
     sigma
-        Standard deviation of the displacement along each axis.
+        Standard deviation of the displacement of each line, along each axis.
     unit
-        Unit of `sigma`. `voxels`: voxels of each axis. `finest voxels`: voxels of the axis with the smallest ones, so
+        Unit of `sigma` and `spacing`. `voxels`: voxels of each axis. `finest voxels`: voxels of the axis with the smallest ones, so
         the same length along all axes. `physical`: the unit of the voxel size.
     axes
         The axes along which voxels move.
     """
 
-    lines: int = Field(default=5, ge=2, le=64)
+    spacing: float = Field(default=32.0, gt=0, allow_inf_nan=False)
+    lines: int | None = Field(default=None, ge=2, le=MOST_LINES)
     sigma: float = Field(default=8.0, ge=0, allow_inf_nan=False)
     unit: Literal["voxels", "finest voxels", "physical"] = "finest voxels"
     axes: tuple[Axis, ...] = ("z", "y", "x")

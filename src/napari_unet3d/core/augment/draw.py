@@ -7,6 +7,7 @@ of the choices draws its numbers from a stream of its own: changing one part lea
 from __future__ import annotations
 
 import itertools
+import math
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from napari_unet3d.core.augment.choices import AugmentSpec, Part
+from napari_unet3d.core.augment.choices import MOST_LINES, AugmentSpec, Part
 from napari_unet3d.core.augment.deformation import Deformation, Floats
 from napari_unet3d.core.augment.intensity import Intensity
 from napari_unet3d.core.augment.resample import resample, resample_labels
@@ -289,7 +290,29 @@ def _draw_nodes(spec: AugmentSpec, frame: PatchFrame, seed: int) -> Floats | Non
     # One voxel of the unit, in voxels of each axis.
     in_voxels = {"voxels": np.ones(3), "finest voxels": size.min() / size, "physical": 1 / size}[part.unit]
     moves = np.array([axis in part.axes for axis in AXES])
-    return np.asarray(rng.standard_normal((part.lines,) * 3 + (3,)) * part.sigma * in_voxels * moves)
+    if part.lines is not None:
+        nodes = rng.standard_normal((part.lines,) * 3 + (3,))
+    else:
+        spacing = part.spacing * in_voxels
+        lines = [_n_lines(n, gap) for n, gap in zip(frame.shape, spacing, strict=True)]
+        nodes = rng.standard_normal((*lines, 3))
+        for axis, n in enumerate(frame.shape):
+            nodes = _squeezed(nodes, axis, (n - 1) / spacing[axis])
+    return np.asarray(nodes * part.sigma * in_voxels * moves)
+
+
+def _n_lines(n: int, gap: float) -> int:
+    """Return how many lines, so far apart, it takes to reach from the first to the last of `n` voxels."""
+    return 1 + min(max(1, math.ceil((n - 1) / gap)), MOST_LINES - 1)
+
+
+def _squeezed(nodes: Floats, axis: int, length: float) -> Floats:
+    """Return as many nodes, evenly on the first `length` gaps between the lines along an axis; linear in between."""
+    last = nodes.shape[axis] - 1
+    at = np.linspace(0, min(length, last), last + 1)
+    before = np.minimum(at.astype(int), last - 1)
+    part = np.expand_dims(at - before, tuple(range(1, nodes.ndim - axis)))
+    return np.asarray(np.take(nodes, before, axis) * (1 - part) + np.take(nodes, before + 1, axis) * part)
 
 
 def _draw_shifts(spec: AugmentSpec, frame: PatchFrame, seed: int) -> tuple[tuple[int, int, int], ...]:

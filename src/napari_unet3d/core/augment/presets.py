@@ -32,11 +32,11 @@ _ANISOTROPIC = 2.0
 # noise and less sharp edges than what the network is used on.
 PRESETS: dict[str, AugmentSpec] = {
     "nothing": AugmentSpec(),
-    # The notebook of 2020: its field on 5 lines in voxels of each axis, its rotation, scale and cube.
+    # The notebook of 2020: its field on the 5 lines that its cube of 220 voxels had, its rotation, scale and cube.
     "as the original": AugmentSpec(
         rotation=Rotation(probability=1),
         scale=Scale(probability=1),
-        elastic=Elastic(probability=1, lines=5, sigma=20, unit="voxels"),
+        elastic=Elastic(probability=1, spacing=54.75, sigma=20, unit="voxels"),
         occlusion=Occlusion(probability=1),
     ),
     "isotropic light microscopy": AugmentSpec(
@@ -44,7 +44,7 @@ PRESETS: dict[str, AugmentSpec] = {
         scale=Scale(probability=0.25),
         flips=Flips(probability=1),
         quarter_turns=QuarterTurns(probability=1),
-        elastic=Elastic(probability=0.15, lines=5, sigma=6),
+        elastic=Elastic(probability=0.15, spacing=48, sigma=4),
         blur=Blur(probability=0.3),
         gamma=Gamma(probability=0.3),
         gain=Gain(probability=0.5),
@@ -58,7 +58,7 @@ PRESETS: dict[str, AugmentSpec] = {
         scale=Scale(probability=0.5),
         flips=Flips(probability=1),
         quarter_turns=QuarterTurns(probability=1, kind="about z"),
-        elastic=Elastic(probability=0.35, lines=5, sigma=6, axes=("y", "x")),
+        elastic=Elastic(probability=0.35, spacing=48, sigma=4, axes=("y", "x")),
         blur=Blur(probability=0.3),
         low_resolution=LowResolution(probability=0.2),
         gamma=Gamma(probability=0.3),
@@ -71,7 +71,7 @@ PRESETS: dict[str, AugmentSpec] = {
         flips=Flips(probability=1),
         quarter_turns=QuarterTurns(probability=1, kind="about z"),
         scale=Scale(probability=0.25),
-        elastic=Elastic(probability=0.15, lines=6, sigma=5, axes=("y", "x")),
+        elastic=Elastic(probability=0.15, spacing=48, sigma=4, axes=("y", "x")),
         shifted_slices=ShiftedSlices(probability=0.3),
         blur=Blur(probability=0.2),
         gamma=Gamma(probability=0.3),

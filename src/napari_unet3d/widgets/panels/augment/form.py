@@ -176,7 +176,9 @@ class PartForm(Container):
         self.percent = SpinBox(min=1, max=100, value=_USUAL_PERCENT, tooltip="In how many of the patches, in percent.")
         _narrow(self.percent)
         self._of_patches = Label(value="% of patches")
-        self.fields = {field: _Field(name, field, part) for field in self._kind.model_fields if field != "probability"}
+        # What nobody needs to set has no field.
+        shown = [f for f, info in self._kind.model_fields.items() if f != "probability" and info.default is not None]
+        self.fields = {field: _Field(name, field, part) for field in shown}
         often = panel.row(self.percent, self._of_patches)
         super().__init__(
             widgets=[

@@ -77,7 +77,7 @@ STRENGTHS: dict[str, Sequence[Strength]] = {
     "shear": [Strength("degrees", "how far", "number", 45, words="{:.0f} degrees")],
     "elastic": [
         Strength("sigma", "how strong", "number", 20, words="{:.2g} voxels", is_length=True),
-        Strength("lines", "how fine", "number", 16, 2, words="{:.0f} waves"),
+        Strength("spacing", "how wide", "number", 128, 8, words="{:.0f} voxels", is_length=True),
     ],
     "blur": [Strength("sigma", "how strong", "upper", 4, words="{:.2g} voxels", is_length=True)],
     "low_resolution": [Strength("factor", "how thick", "upper", 6, 1, words="{:.2g} slices")],
