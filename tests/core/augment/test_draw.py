@@ -149,9 +149,7 @@ def test_a_patch_is_bent_alike_whatever_its_size(unit, sides, spacing, seed):
     elastic = {"spacing": spacing, "sigma": 1, "unit": unit}
     nodes = drawn(seed, frame, elastic=elastic).deformation.nodes
     in_voxels = {"voxels": (1, 1, 1), "finest voxels": (1 / 3, 1, 1), "physical": (1 / 0.3, 10, 10)}[unit]
-    gaps = [
-        (n - 1) / (lines - 1) / (spacing * by) for n, lines, by in zip(sides, nodes.shape, in_voxels, strict=False)
-    ]
+    gaps = [(n - 1) / (lines - 1) / (spacing * by) for n, lines, by in zip(sides, nodes.shape, in_voxels, strict=False)]
     # A gap between nodes is one between lines, or less of it where the patch is shorter.
     assert max(gaps) <= 1 + 1e-9
     assert all(gap > 0.5 or lines == 2 for gap, lines in zip(gaps, nodes.shape, strict=False))

@@ -126,8 +126,8 @@ class Elastic(Part):
     sigma
         Standard deviation of the displacement of each line, along each axis.
     unit
-        Unit of `sigma` and `spacing`. `voxels`: voxels of each axis. `finest voxels`: voxels of the axis with the smallest ones, so
-        the same length along all axes. `physical`: the unit of the voxel size.
+        Unit of `sigma` and `spacing`. `voxels`: voxels of each axis. `finest voxels`: voxels of the axis with the
+        smallest ones, so the same length along all axes. `physical`: the unit of the voxel size.
     axes
         The axes along which voxels move.
     """
