@@ -132,9 +132,9 @@ class Elastic(Part):
         The axes along which voxels move.
     """
 
-    spacing: float = Field(default=32.0, gt=0, allow_inf_nan=False)
+    spacing: float = Field(default=48.0, gt=0, allow_inf_nan=False)
     lines: int | None = Field(default=None, ge=2, le=MOST_LINES)
-    sigma: float = Field(default=8.0, ge=0, allow_inf_nan=False)
+    sigma: float = Field(default=4.0, ge=0, allow_inf_nan=False)
     unit: Literal["voxels", "finest voxels", "physical"] = "finest voxels"
     axes: tuple[Axis, ...] = ("z", "y", "x")
 

@@ -84,5 +84,5 @@ def resolve(problem: str, made: Made | None, *, is_preset: bool = False) -> Augm
     prepared = f", after {seconds:.1f} s to prepare" if seconds > 0.5 else ""
     share = max(made.folded)
     said = " ".join([f"Made in {1000 * made.seconds:.0f} ms{prepared}; {share:.1%} folded.", *made.notes])
-    folded = f"Bending folds {share:.1%} of the patch over itself. Make it less strong, or less fine."
+    folded = f"Bending folds {share:.1%} of the patch over itself. Make it less strong, or wider."
     return AugmentState(problem, said, folded=folded if share and not is_preset else "")
