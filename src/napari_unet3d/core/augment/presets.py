@@ -58,7 +58,7 @@ PRESETS: dict[str, AugmentSpec] = {
         scale=Scale(probability=0.5),
         flips=Flips(probability=1),
         quarter_turns=QuarterTurns(probability=1, kind="about z"),
-        elastic=Elastic(probability=0.35, axes=("y", "x")),
+        elastic=Elastic(probability=0.35, spacing=21, sigma=6, axes=("y", "x")),
         blur=Blur(probability=0.3),
         low_resolution=LowResolution(probability=0.2),
         gamma=Gamma(probability=0.3),
