@@ -26,7 +26,7 @@ from napari_unet3d.widgets.plugin.demo_viewer import open_demo
 from napari_unet3d.widgets.plugin.workbench import Workbench
 from napari_unet3d.widgets.runs import session as sessions
 
-PAINTED, LOOKED_AT = (30, 60, 90), 70
+PAINTED, LOOKED_AT = (4, 22, 40, 58, 78), 70
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1280, 800)
 # Little enough for a dozen tiles, so that a picture can be taken while they come.
@@ -85,7 +85,7 @@ def take_pictures(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> 
 
 
 def take_training(viewer: napari.Viewer, workbench: Workbench, folder: Path) -> None:
-    """Train on three painted slices; what is painted is copied from the true mask, as a patient person would."""
+    """Train on five painted slices; what is painted is copied from the true mask, as a patient person would."""
     panel, session = workbench.train, workbench.session
     mask = viewer.layers["neurons, true mask"].data
     annotation = session.labels
