@@ -53,6 +53,7 @@ PRESETS: dict[str, AugmentSpec] = {
         noise=Noise(probability=0.4),
         occlusion=Occlusion(probability=0.1, side=(8, 24)),
     ),
+    # Bent finely, for little is painted where single slices are; docs/how-to/train.md has what other numbers gave.
     "anisotropic stack": AugmentSpec(
         rotation=Rotation(probability=0.5, kind="about z"),
         scale=Scale(probability=0.5),
