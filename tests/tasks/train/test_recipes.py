@@ -54,8 +54,9 @@ def test_voxels_and_annotation_decide_where_nobody_does(planes, voxel_size, expe
 @pytest.mark.parametrize(
     ("voxels", "is_slicewise", "weights"),
     [
-        ((80, 20), True, (1, 0.5)),
-        ((20, 80), True, (1, 0.5)),
+        ((80, 20), True, (1, 1)),
+        ((20, 80), True, (1, 1)),
+        ((95, 5), True, (1, 1)),
         ((9_900, 100), True, (1, 2.2)),
         ((9_900, 100), False, (1, 4.5)),
         ((80, 20), False, (1, 1)),

@@ -14,8 +14,8 @@ from napari_unet3d.tasks.train.annotation import Painted
 AS_THE_ORIGINAL = "as the original"
 # What is known already is not to be forgotten in the first steps.
 FINE_TUNING_RATE = 5e-4
-# A class with this share of what is painted has its plain weight, and none weighs more than so many times that.
-_COMMON, _LARGEST_WEIGHT = 0.2, 10.0
+# A class with a smaller share of what is painted weighs more than the background, and none more than ten times as much.
+_COMMON_IN_SLICES, _COMMON_IN_VOLUMES, _LARGEST_WEIGHT = 0.05, 0.2, 10.0
 # Voxels of the output of a patch along each axis: enough around a voxel, and many steps per minute without a GPU.
 _SLICE_OUTPUT, _CUBE_OUTPUT, _ORIGINAL_OUTPUT = 44, 28, 44
 
@@ -98,15 +98,16 @@ def recipe(preset: str | None, network: NetworkSpec, painted: Painted) -> dict[s
 def _weights(painted: Painted) -> tuple[float, ...]:
     """Return the weight of each class: the rarer a class is, the more, so that it is found in the first minute.
 
-    Who paints slices paints around objects and leaves their edges out: there is more background than is painted, so it
-    weighs twice as much. The model knows the weights, and takes them back when it is used (`core.heads.prior`).
+    Who paints slices paints around objects and leaves their edges out, so objects are rarer in the volume than in what
+    is painted, and fewer classes count as rare. The model knows the weights, and takes them back when it is used
+    (`core.heads.prior`).
     """
     total = max(1, sum(painted.voxels))
-    base, least = (0.5, 0.5) if painted.is_slicewise else (1.0, 1.0)
+    common = _COMMON_IN_SLICES if painted.is_slicewise else _COMMON_IN_VOLUMES
     weights = [1.0]
     for n in painted.voxels[1:]:
-        rarity = (_COMMON / max(n / total, 1e-6)) ** 0.5
-        weights.append(float(f"{min(max(base * rarity, least), _LARGEST_WEIGHT):.2g}"))
+        rarity = (common / max(n / total, 1e-6)) ** 0.5
+        weights.append(float(f"{min(max(rarity, 1.0), _LARGEST_WEIGHT):.2g}"))
     return tuple(weights)
 
 
