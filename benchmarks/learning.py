@@ -233,7 +233,7 @@ def report(folder: Path) -> str:
         means = [np.mean([score[key] for score in scores]) for key in ("precision", "dice", "best_dice", "calibration")]
         minutes = float(np.mean([line["used"] for line in lines]))
         told = " | ".join(f"{mean:.2f}" for mean in means)
-        name = "" if task == previous else task
+        name = "" if task == previous else task.replace("_", " ")
         rows.append(f"| {name} | {NAMES[contestant]} | {minutes:.1f} | {len(lines)} | {told} |")
         previous = task
     return "\n".join(rows)

@@ -138,14 +138,16 @@ def tubes(_: Path, seed: int) -> Task:
 
 def spots(_: Path, seed: int) -> Task:
     """Three painted slices of crowded vesicles; scored is a sample with a quarter of them, from another camera."""
-    image, truth = _spots(2 * seed, 260)
-    other, its_truth = _spots(2 * seed + 1, 65)
-    recorded = camera(other, seed + 1, gain=2.6, offset=900, read_noise=5.0, photons=80)
-    return _painted_in_slices("spots", ("background", "vesicle"), camera(image, seed), truth, recorded, its_truth)
+    return _vesicles("spots", seed, gain=2.6, offset=900, read_noise=5.0, photons=80)
+
+
+def one_camera(_: Path, seed: int) -> Task:
+    """The same vesicles as `spots`, but one camera has recorded both samples."""
+    return _vesicles("one_camera", seed)
 
 
 TASKS: dict[str, Callable[[Path, int], Task]] = {
-    task.__name__: task for task in (axons, membranes, nuclei, boundaries, tubes, spots)
+    task.__name__: task for task in (axons, membranes, nuclei, boundaries, tubes, spots, one_camera)
 }
 
 
@@ -230,6 +232,13 @@ def _painted_in_slices(
     for z in (14, 36, 58):
         painted[z] = paint(truth[z], 1)
     return Task(name, classes, image, painted, (0.2, 0.2, 0.2), other, its_truth, truth)
+
+
+def _vesicles(name: str, seed: int, **other_camera: float) -> Task:
+    image, truth = _spots(2 * seed, 260)
+    other, its_truth = _spots(2 * seed + 1, 65)
+    recorded = camera(other, seed + 1, **other_camera)
+    return _painted_in_slices(name, ("background", "vesicle"), camera(image, seed), truth, recorded, its_truth)
 
 
 def _tubes(seed: int, n: int) -> tuple[npt.NDArray[np.float64], Labels]:
