@@ -3,7 +3,8 @@
 People paint around objects, and training draws every class equally often, so a network expects other shares of the
 classes than a volume has. Its probabilities are Bayesian: divided by the shares that it has learnt with and multiplied
 by those of the volume they are right again. The shares of the volume are found from its own probabilities by
-expectation maximization (Saerens, Latinne and Decaestecker 2002, Neural Computation 14, 21-41).
+expectation maximization (Saerens, Latinne and Decaestecker 2002, Neural Computation 14, 21-41), and the correction
+goes half of the way to them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ Shares = tuple[float, ...]
 _MOST_ROUNDS, _CLOSE = 200, 1e-5
 # Steps: by then most of what a network has learnt with other shares is forgotten.
 REMEMBERED = 200
-# By less than to this part a class is not thought to be rarer in a volume: what lies far from all that was painted is
-# easily told, and says nothing of the voxels that are not.
-_LEAST_PART = 1 / 5
+# No class is thought to be rarer in a volume than this part of what was learnt: a dark volume has none of it, and says
+# nothing of others.
+_LEAST_PART = 1 / 10
 # Of 10,000 voxels one: a class that was learnt is thought to be possible.
 _LEAST_SHARE = 1e-4
 
@@ -112,6 +113,25 @@ def volume_shares(probabilities: npt.NDArray[Any], learnt: Shares) -> Shares:
         if np.abs(shares - before).max() < _CLOSE:
             break
     return tuple(float(share) for share in shares)
+
+
+def halfway(learnt: Shares, found: Shares) -> Shares:
+    """Return the shares that probabilities are corrected for: half of the way, in odds, from `learnt` to `found`.
+
+    Most of the background of a volume lies far from all that was painted and is easily told. It makes objects rare,
+    and says nothing of the voxels beside them, which are hard to tell. docs/how-to/train.md has what was measured.
+
+    Parameters
+    ----------
+    learnt, found
+        The shares that the network has learnt with, and those of a volume (`volume_shares`).
+
+    Examples
+    --------
+    >>> [round(share, 3) for share in halfway((0.5, 0.5), (0.8, 0.2))]
+    [0.667, 0.333]
+    """
+    return normalized(np.sqrt(np.maximum(learnt, _LEAST_SHARE) * np.asarray(found)).tolist())
 
 
 def emphasized(shares: Sequence[float], emphasis: Sequence[float]) -> Shares:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_unet3d.core.boxes import Box, Shape
 from napari_unet3d.core.finite import finite_voxels
-from napari_unet3d.core.heads.prior import Shares, normalized, shift, volume_shares
+from napari_unet3d.core.heads.prior import Shares, halfway, normalized, shift, volume_shares
 from napari_unet3d.core.normalize import Scaling
 from napari_unet3d.core.tiles.plan import Readable, read_reflected
 from napari_unet3d.core.unet.costs import flops, peak_bytes
@@ -74,7 +74,9 @@ def at_shares(model: Model, wanted: Shares) -> Model:
 def measure_shares(
     volume: Readable, model: Model, predictor: Predictor, scaling: Scaling, *, memory: int | None = None
 ) -> Shares:
-    """Return how frequent the classes are in a volume; at once where the same voxels were looked at before.
+    """Return the shares of the classes that suit a volume; at once where the same voxels were looked at before.
+
+    They lie halfway between what the model has learnt with and what is found in the volume (`core.heads.prior`).
 
     Parameters
     ----------
@@ -115,7 +117,8 @@ def measure_shares(
         )
         step = max(1, len(probabilities) // _VOXELS)
         # Three digits: a run that goes on after a stop finds the same, also where a GPU adds in another order.
-        known[key] = tuple(float(f"{share:.3g}") for share in volume_shares(probabilities[::step], learnt))
+        shares = halfway(learnt, volume_shares(probabilities[::step], learnt))
+        known[key] = tuple(float(f"{share:.3g}") for share in shares)
     return known[key]
 
 
