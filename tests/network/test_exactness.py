@@ -13,11 +13,11 @@ from napari_unet3d.core.unet.spec import NetworkSpec
 from napari_unet3d.network import exactness, predictor
 from napari_unet3d.network.exactness import plan_check, tile_difference
 from napari_unet3d.network.forward import forward_pass
-from napari_unet3d.network.machine import devices, runtime
+from napari_unet3d.network.machine import runtime
 from napari_unet3d.network.machine.devices import Device, select_device
 from napari_unet3d.network.model import Model
 from napari_unet3d.network.predictor import Predictor
-from tests.support.models import random_model
+from tests.support.models import exact_in_bfloat16, has_amx, random_model
 
 # What people use, and one that is wider than deep: sums over up to 384 channels.
 NETWORKS = [{"blocks": 2, "filters": 8}, {"blocks": 2, "filters": 16}, {"blocks": 1, "filters": 32, "classes": 3}]
@@ -75,14 +75,20 @@ NETWORKS_IN_BFLOAT16 = [*NETWORKS, {"blocks": 2, "filters": 3}, {"blocks": 1, "f
 NETWORKS_IN_BFLOAT16 += [{"blocks": 0, "filters": 130}, {"blocks": 3, "filters": 4}]
 
 
+@exact_in_bfloat16
 @pytest.mark.parametrize("choices", NETWORKS_IN_BFLOAT16, ids=str)
 def test_they_do_so_in_bfloat16(choices, fast_cpu):
     assert differences(choices, fast_cpu) == []
 
 
+@pytest.mark.skipif(not has_amx(), reason="this CPU has no AMX")
+def test_with_amx_tiles_differ_a_little_and_the_check_finds_it(fast_cpu):
+    check = plan_check(NetworkSpec(blocks=2, filters=16), 4 << 30, bytes_per_value=2)
+    assert 0 < tile_difference(check, fast_cpu) < 0.05
+
+
+@exact_in_bfloat16
 def test_bfloat16_is_not_exact_without_groups_of_channels(fast_cpu, monkeypatch):
-    if "amx_bf16" in devices._CPU_FACTS.read_text():
-        pytest.skip("seen with AVX512_BF16; AMX sums in its own way")
     monkeypatch.setattr(predictor, "GROUP", None)
     assert differences({"blocks": 0, "filters": 130}, fast_cpu)
 
@@ -192,3 +198,5 @@ def test_the_conditions_name_the_processor_and_how_it_is_used(cpu, monkeypatch):
     assert cpu.label in text
     assert "TensorFlow 2." in text
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in text
+    fast = Device("cpu", cpu.label, has_bfloat16=True)
+    assert exactness.conditions(fast.in_precision("bfloat16")) != exactness.conditions(fast)

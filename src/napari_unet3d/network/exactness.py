@@ -1,7 +1,7 @@
 """Do tiles of two shapes give the same bytes on a device? A check of a second or two.
 
 The network is of the kind that is asked for, as wide and deep as the time allows, with random weights. What is found is
-true of one kind of processor and one version of TensorFlow; `conditions` names both.
+true of one kind of processor, one type of numbers and one version of TensorFlow; `conditions` names them.
 """
 
 from __future__ import annotations
@@ -136,11 +136,12 @@ def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> npt.
 
 
 def conditions(device: Device) -> str:
-    """Return what a difference depends on besides the network: the processor, how it is used, and TensorFlow."""
+    """Return what a difference depends on besides the network: processor, numbers, settings and TensorFlow."""
     environment = {**runtime.ENVIRONMENT, **os.environ}
     settings = [f"{name}={environment[name]}" for name in _SETTINGS if name in environment]
     processor = device.label if device.is_gpu else f"{_processor()}, {device.label}"
-    return " | ".join([processor, f"TensorFlow {importlib.metadata.version('tensorflow')}", *settings])
+    tensorflow = f"TensorFlow {importlib.metadata.version('tensorflow')}"
+    return " | ".join([processor, device.computes_in, tensorflow, *settings])
 
 
 def _processor() -> str:

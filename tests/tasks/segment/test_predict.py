@@ -20,7 +20,7 @@ from napari_unet3d.tasks.events import Note, Progress, Started, TileDone
 from napari_unet3d.tasks.segment.predict import Sinks
 from napari_unet3d.tasks.segment.segmenting import segment_into
 from napari_unet3d.tasks.specs import PredictSpec
-from tests.support.models import logits_of, needs_bfloat16, random_model
+from tests.support.models import exact_in_bfloat16, logits_of, random_model
 from tests.support.segmenting import segment
 
 
@@ -64,7 +64,7 @@ NETWORKS = [
 
 
 LAWS = [pytest.param(choices, "float32", id=f"{choices}") for choices in NETWORKS]
-LAWS += [pytest.param(NETWORKS[n], "bfloat16", id=f"{NETWORKS[n]} fast", marks=needs_bfloat16) for n in (1, 2, 4, 7)]
+LAWS += [pytest.param(NETWORKS[n], "bfloat16", id=f"{NETWORKS[n]} fast", marks=exact_in_bfloat16) for n in (1, 2, 4, 7)]
 
 
 @pytest.mark.parametrize(("choices", "precision"), LAWS)
