@@ -57,12 +57,12 @@ def test_the_probabilities_are_those_of_what_was_learnt_for_other_shares(volume,
     notes = []
     spec = PredictSpec(output="probabilities", device="cpu")
     found = segment(volume, model, spec=spec, on_event=lambda event: notes.append(event))
-    (said,) = [event.text for event in notes if isinstance(event, Note) and "Share of each class" in event.text]
+    (said,) = [event.text for event in notes if isinstance(event, Note) and "Class shares assumed" in event.text]
     share = float(said.split("class 1 ")[1].split(" %")[0]) / 100
     moved = np.log(share / (1 - share)) - np.log(LEARNT[1] / LEARNT[0])
     np.testing.assert_allclose(odds(found) - raw, moved, atol=0.02)
-    # They agree with themselves: as much is found as is thought to be there.
-    assert found[..., 1].mean() == pytest.approx(share, abs=0.03)
+    # Halfway between what was learnt and what is there.
+    assert found[..., 1].mean() - 0.03 < share <= LEARNT[1] / sum(LEARNT)
 
 
 def test_shares_that_are_given_and_more_of_a_class_move_the_odds_by_as_much(volume, model):

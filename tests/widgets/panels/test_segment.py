@@ -1126,7 +1126,7 @@ def test_what_is_good_to_know_is_no_warning(qtbot, panel, session, image):
         before = len(notification_manager.records)
         panel.start.native.click()
         ended(qtbot, session)
-    told = [notice for notice in notification_manager.records[before:] if "Share of each class" in notice.message]
+    told = [notice for notice in notification_manager.records[before:] if "Class shares assumed" in notice.message]
     assert [notice.severity.value for notice in told] == ["info"]
 
 

@@ -86,7 +86,7 @@ def measure_volume(
         card = found.suit(model).card
         named = zip(card.class_names, card.shares or (), strict=True)
         said = ", ".join(f"{name} {100 * share:.3g} %" for name, share in named)
-        yield Note(f"Share of each class: {said}.", is_warning=False)
+        yield Note(f"Class shares assumed: {said}.", is_warning=False)
     return found
 
 
