@@ -98,9 +98,9 @@ def recipe(preset: str | None, network: NetworkSpec, painted: Painted) -> dict[s
 def _weights(painted: Painted) -> tuple[float, ...]:
     """Return the weight of each class: the rarer a class is, the more, so that it is found in the first minute.
 
-    Who paints slices paints around objects and leaves their edges out, so objects are rarer in the volume than in what
-    is painted, and fewer classes count as rare. The model knows the weights, and takes them back when it is used
-    (`core.heads.prior`).
+    In slices, people paint around objects and leave out the edges. Objects are then rarer in the volume than in what is
+    painted, so a class must be rarer than in a volume before it weighs more. The model knows the weights, and takes
+    them back when it is used (`core.heads.prior`).
     """
     total = max(1, sum(painted.voxels))
     common = _COMMON_IN_SLICES if painted.is_slicewise else _COMMON_IN_VOLUMES
